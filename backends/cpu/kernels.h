@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The CPU kernel table: the reference fills it (reference.c), an ISA overwrites entries (backends/x86, backends/neon),
+ * the executor (executor.c) calls it. Kernels work on host memory and on a range of rows or outputs; they never
+ * allocate, never start threads, and never fail: shapes are checked before they are called.
+ *
+ * Each computes exactly the bits of docs/contract.md for every input, also for NaN and Inf (no crash, no undefined
+ * behaviour; the bits are then open). Rounding is to nearest even and subnormals are kept (the executor sees to it). */
+#ifndef OTR_CPU_KERNELS_H
+#define OTR_CPU_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "backend.h"
+#include "numerics.h"
+#include "ops.h"
+
+/** What a worker's kernels noticed; the executor merges these after each pass. */
+typedef struct otr_found {
+  uint32_t worst;       /* max of the bits of |x| over all values that were tidied: >= OTR_BITS_2P48 is NONFINITE */
+  uint64_t saturations; /* values clamped at 65504 */
+  uint64_t outliers;    /* elements in O_i */
+} otr_found;
+
+/** tidy(x), noting a NONFINITE value. */
+static inline float otr_tidy_found(float x, otr_found *found) {
+  uint32_t a = OTR_BITS(x) & OTR_BITS_ABS;
+  if (a > found->worst) found->worst = a;
+  return otr_tidy(x);
+}
+
+/** otr_weight with host addresses. Readable beyond the last row: nothing; rows: row_stride elements, zero from k on,
+ *  16-byte aligned. scale, bias: [n]. */
+typedef struct otr_host_weight {
+  otr_weight_type type;
+  int32_t n, k;
+  int64_t row_stride;
+  int32_t n_static;
+  const void *data;           /* int8 [n, row_stride] or f16 bits [n, row_stride] */
+  const float *scale;         /* [n] */
+  const float *bias;          /* [n] or NULL */
+  const int32_t *static_slot; /* [k] place in static_cols or -1; NULL: n_static is 0, or k (feature = place) */
+  const uint16_t *static_cols;/* [n_static, n] f16 bits, as a file gave them: read as the contract says */
+} otr_host_weight;
+
+/** What QUANTIZE makes of up to max_rows rows. q_stride = k rounded up to 64; q is zero from k to q_stride. */
+typedef struct otr_quantized {
+  int32_t k, q_stride;
+  int8_t *q;         /* [max_rows, q_stride] 64-byte aligned */
+  float *scale;      /* [max_rows] scale_i */
+  float *pow2e;      /* [max_rows] 2^e_i */
+  int32_t *sum;      /* [max_rows] sum of q over k (kernels that shift the weights to unsigned need it) */
+  int32_t *n_out;    /* [max_rows] |O_i| */
+  int32_t *out_index;/* [max_rows, k] O_i ascending; row i starts at i * k */
+  float *out_value;  /* [max_rows, k] x16 as f32 */
+} otr_quantized;
+
+/** What ROUND16 makes: x16 as f16 bits, zero from k to stride (k rounded up to 32). */
+typedef struct otr_rounded {
+  int32_t k, stride;
+  uint16_t *x16; /* [max_rows, stride] 64-byte aligned */
+  float *pow2e;  /* [max_rows] */
+} otr_rounded;
+
+/** Bytes of the two layouts, and their views of a 64-byte aligned base. */
+size_t otr_quantized_bytes(int32_t max_rows, int32_t k);
+otr_quantized otr_quantized_view(void *base, int32_t max_rows, int32_t k);
+size_t otr_rounded_bytes(int32_t max_rows, int32_t k);
+otr_rounded otr_rounded_view(void *base, int32_t max_rows, int32_t k);
+
+/* A KV page on the CPU: for each layer and KV head, K as f16 [head_dim][256] (positions contiguous), then V as f16
+ * [256][head_dim]; then OTR_PAGE_SLACK bytes, so that a vector may read past the last row. All of it is always finite. */
+#define OTR_PAGE_SLACK 128
+static inline size_t otr_page_head_halves(const otr_kv_shape *s) { return (size_t)s->head_dim * OTR_CHUNK; }
+static inline uint16_t *otr_page_k(void *page, const otr_kv_shape *s, int32_t layer, int32_t head) {
+  return (uint16_t *)page + ((size_t)layer * (size_t)s->n_kv_heads + (size_t)head) * 2 * otr_page_head_halves(s);
+}
+static inline uint16_t *otr_page_v(void *page, const otr_kv_shape *s, int32_t layer, int32_t head) {
+  return otr_page_k(page, s, layer, head) + otr_page_head_halves(s);
+}
+
+/** A block of attention: `n` rows of one sequence at ascending positions, and the query heads of one KV head. */
+typedef struct otr_attend {
+  float *out;          /* row i at out + i * row_stride */
+  const uint16_t *q16; /* f16 bits, row i at q16 + i * row_stride */
+  int32_t row_stride;  /* n_heads * head_dim */
+  int32_t n;           /* rows */
+  int32_t first_position;
+  int32_t kv_head, group;   /* query heads kv_head * group … + group − 1 */
+  int32_t head_dim, window; /* window 0: none */
+  float scale;
+  const float *slopes; /* [n_heads] or NULL */
+  const otr_page *pages; /* [position / 256]; buffer NULL: not visible */
+  void *const *page_base;/* [position / 256] host address of each page, NULL: not visible */
+  otr_kv_shape kv;
+  int32_t kv_layer;
+} otr_attend;
+
+/* name, result, parameters */
+typedef struct otr_cpu_kernels {
+  const char *isa;
+
+  /** n_rows rows of `width` (a row's groups count as rows). RMS: y = tidy((x * rsqrt(s + eps)) * g). out may be x. */
+  void (*norm)(otr_found *found, float *out, const float *x, const float *gain, const float *bias, otr_norm_kind kind,
+               float eps, int32_t width, int32_t n_rows);
+  /** Rows [r0, r1) of x [.., k]. */
+  void (*quantize)(otr_found *found, const otr_quantized *out, const float *x, otr_rule rule, int32_t r0, int32_t r1);
+  void (*round16)(const otr_rounded *out, const float *x, int32_t r0, int32_t r1);
+  /** Outputs [n0, n1) of all m rows: y[i * y_stride + n]. scratch: linear_scratch(k) bytes, 64-byte aligned. n0 is a
+   *  multiple of 64, and so is n1 unless it is w->n. */
+  void (*linear)(otr_found *found, float *y, size_t y_stride, const otr_quantized *x, const otr_host_weight *w, int32_t m,
+                 int32_t n0, int32_t n1, void *scratch);
+  size_t (*linear_scratch)(int32_t k);
+  void (*linear16)(otr_found *found, float *y, size_t y_stride, const otr_rounded *x, const otr_host_weight *w, int32_t m,
+                   int32_t n0, int32_t n1, void *scratch);
+  /** One row: n_heads heads of head_dim f32, rotated (n_rot > 0), tidied, to f16 bits. cos, sin: [n_rot / 2]. */
+  void (*rope)(otr_found *found, uint16_t *out, const float *x, const float *cos, const float *sin, int32_t n_heads,
+               int32_t head_dim, int32_t n_rot);
+  /** scratch: attention_scratch(n rows, group, head_dim, number of pages) bytes, 64-byte aligned. */
+  void (*attention)(otr_found *found, const otr_attend *a, void *scratch);
+  size_t (*attention_scratch)(int32_t rows, int32_t group, int32_t head_dim, int32_t max_pages);
+  int32_t attention_rows; /* most rows of a block, as the kernel likes it */
+  /** n values each. */
+  void (*glu)(otr_found *found, float *out, const float *gate, const float *up, size_t n, otr_act_kind act);
+  void (*act)(otr_found *found, float *out, const float *x, size_t n, otr_act_kind act);
+  void (*add)(otr_found *found, float *x, const float *y, size_t n);
+} otr_cpu_kernels;
+
+/** The reference's table. */
+extern const otr_cpu_kernels otr_reference_kernels;
+
+/** Row `t` of an embedding table into out [k], tidied after the constant and the position row (either may be absent:
+ *  has_scale 0, position NULL). Shared by all CPU ISAs: one row a token. */
+void otr_embed_row(otr_found *found, float *out, const otr_host_weight *table, int32_t token, int32_t has_scale,
+                   float scale, const float *position);
+
+/** A CPU device of the executor with these kernels. `name` as in otr_device_info. */
+otr_status otr_cpu_device_open(const otr_cpu_kernels *kernels, const char *backend, otr_memory *memory,
+                               otr_parallel *parallel, otr_device **out);
+
+#endif

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What a backend is: devices that hold buffers and run programs of operations (ops.h). Selection: registry.c. */
+#ifndef OTR_BACKEND_H
+#define OTR_BACKEND_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "memory.h"
+#include "ops.h"
+#include "outrider/outrider.h"
+#include "parallel.h"
+
+typedef struct otr_device otr_device;
+typedef struct otr_prepared otr_prepared; /* a program made ready by a backend */
+
+/** Called after each operation with its output as f32 (tests and traces only). */
+typedef void (*otr_trace_fn)(void *user, const otr_op *op, const char *what, const float *values, int32_t rows,
+                             int32_t width);
+
+/** Everything that an opened device does. One thread at a time uses a device, but for buffers: create, write and read
+ *  may run beside a submit that does not use them. All functions set the error detail when they fail. */
+typedef struct otr_device_ops {
+  void (*close)(otr_device *device);
+
+  /** Zeroed memory, 256-byte aligned. */
+  otr_status (*buffer_create)(otr_device *device, size_t bytes, otr_buffer **out);
+  /** Host memory used in place until the buffer is destroyed. UNSUPPORTED: the caller creates and writes instead. */
+  otr_status (*buffer_import)(otr_device *device, const void *host, size_t bytes, otr_buffer **out);
+  void (*buffer_destroy)(otr_device *device, otr_buffer *buffer);
+  otr_status (*buffer_write)(otr_device *device, otr_buffer *buffer, size_t offset, const void *source, size_t bytes);
+  otr_status (*buffer_read)(otr_device *device, const otr_buffer *buffer, size_t offset, void *destination, size_t bytes);
+  /** Host address of a buffer's memory, or NULL where the host cannot see it. */
+  void *(*buffer_host)(otr_device *device, const otr_buffer *buffer);
+
+  /** Sizes of the layouts that are the backend's own. 0: too large. */
+  size_t (*quantized_bytes)(const otr_device *device, int32_t max_rows, int32_t k);
+  size_t (*rounded_bytes)(const otr_device *device, int32_t max_rows, int32_t k);
+  size_t (*q16_bytes)(const otr_device *device, int32_t max_rows, int32_t width);
+  size_t (*kv_page_bytes)(const otr_device *device, const otr_kv_shape *shape);
+
+  /** Row `row` of a QUANTIZE output in the one canonical form. Any pointer may be NULL.
+   *  @param q [k] @param outliers [k] ascending features @param x16 [k] f16 bits of them */
+  otr_status (*quantized_read)(otr_device *device, otr_ref quantized, int32_t max_rows, int32_t k, int32_t row,
+                               int8_t *q, float *scale, float *pow2e, int32_t *n_outliers, int32_t *outliers,
+                               uint16_t *x16);
+  /** Row of a ROUND16 output: f16 bits [k]. */
+  otr_status (*rounded_read)(otr_device *device, otr_ref rounded, int32_t max_rows, int32_t k, int32_t row,
+                             uint16_t *x16, float *pow2e);
+  otr_status (*q16_read)(otr_device *device, otr_ref q16, int32_t width, int32_t row, uint16_t *f16);
+  /** Positions [first, first + n) of a page and layer, canonical: f16 bits [n, n_kv_heads, head_dim]. */
+  otr_status (*kv_read)(otr_device *device, const otr_kv_shape *shape, otr_page page, int32_t layer, int32_t first,
+                        int32_t n, uint16_t *k, uint16_t *v);
+  otr_status (*kv_write)(otr_device *device, const otr_kv_shape *shape, otr_page page, int32_t layer, int32_t first,
+                         int32_t n, const uint16_t *k, const uint16_t *v);
+  otr_status (*kv_copy)(otr_device *device, const otr_kv_shape *shape, otr_page to, otr_page from);
+
+  /** Makes a program ready: everything that a submit needs is allocated here. */
+  otr_status (*prepare)(otr_device *device, const otr_program *program, otr_prepared **out);
+  void (*prepared_destroy)(otr_device *device, otr_prepared *prepared);
+  /** Host and device bytes that prepare would take. */
+  void (*prepared_bytes)(const otr_device *device, const otr_program *program, uint64_t *host, uint64_t *device_bytes);
+  /** Runs the program on a step and waits. `cancel` (may be NULL) is looked at between operations: CANCELLED.
+   *  Allocates nothing. A NONFINITE value is told in the result, not by the status. */
+  otr_status (*submit)(otr_device *device, otr_prepared *prepared, const otr_step *step, const atomic_int *cancel,
+                       otr_step_result *result);
+  void (*set_trace)(otr_device *device, otr_trace_fn trace, void *user);
+} otr_device_ops;
+
+/** Common head of every backend's device. */
+struct otr_device {
+  const otr_device_ops *ops;
+  otr_memory *memory;     /* the runtime's */
+  otr_parallel *parallel; /* the runtime's */
+};
+
+/** A backend: a list of devices that may or may not be there. */
+typedef struct otr_backend {
+  const char *name;
+  /** Number of devices this build knows of, found or not. */
+  int32_t (*count)(void);
+  /** Fills name, backend, description, isa, reason, available, native_*, memory_bytes. */
+  void (*describe)(int32_t index, otr_device_info *info);
+  otr_status (*open)(int32_t index, otr_memory *memory, otr_parallel *parallel, otr_device **out);
+} otr_backend;
+
+/** The backends of this build in order of preference, the reference last. NULL-terminated. */
+const otr_backend *const *otr_backends(void);
+
+#endif
