@@ -63,7 +63,7 @@ static otr_ref floats_both(otr_bench *b, const char *name, int32_t rows, int32_t
 static void static_columns(otr_bench *b, otr_weight *w) {
   int32_t n_static = w->n_static;
   uint16_t *columns = take_input(b, product(n_static, w->n) * sizeof(uint16_t), &w->static_cols);
-  if (columns != NULL) otr_data_f16(&b->state, columns, n_static, w->n, w->n, 1);
+  if (columns != NULL) otr_data_f16(&b->state, columns, n_static, w->n, w->n, OTR_F16_ANY);
   if (n_static == w->k) return;
   int32_t *index = take_input(b, (size_t)n_static * sizeof(int32_t), &w->static_index);
   int32_t *slot = take_input(b, (size_t)w->k * sizeof(int32_t), &w->static_slot);
@@ -80,7 +80,7 @@ static otr_weight weight(otr_bench *b, otr_weight_type type, int32_t n, int32_t 
   otr_weight w = {.type = type, .n = n, .k = k, .group = k, .row_stride = (k + 15) / 16 * 16 + c->wide * 16};
   size_t count = (size_t)n * (size_t)w.row_stride;
   void *data = take_input(b, count * (type == OTR_WEIGHT_F16 ? 2 : 1), &w.data);
-  if (data != NULL && type == OTR_WEIGHT_F16) otr_data_f16(&b->state, data, n, k, w.row_stride, 1);
+  if (data != NULL && type == OTR_WEIGHT_F16) otr_data_f16(&b->state, data, n, k, w.row_stride, OTR_F16_ANY);
   if (data != NULL && type == OTR_WEIGHT_INT8) otr_data_int8(&b->state, data, n, k, w.row_stride);
   float *scale = take_input(b, (size_t)n * sizeof(float), &w.scale);
   if (scale != NULL) otr_data_scales(&b->state, scale, n);

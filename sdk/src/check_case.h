@@ -20,7 +20,7 @@ typedef enum otr_case_values {
   OTR_VALUES_EXTREME = 4,  /* +-1: every q is +-127 */
   OTR_VALUES_ZERO = 5,
   OTR_VALUES_MIXED = 6, /* each row one of the above */
-  OTR_VALUES_HUGE = 7,  /* plain, with one value just below 2^48 in a row: sums and products are NONFINITE */
+  OTR_VALUES_HUGE = 7,  /* plain, but the last of a row is just below 2^48: sums and products are NONFINITE */
   OTR_VALUES_NAN = 8    /* plain, with NaN and infinities: nothing is promised but that nothing else breaks */
 } otr_case_values;
 

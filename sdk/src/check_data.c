@@ -22,7 +22,7 @@ static float plain(uint32_t *state) {
 /* The contract's thresholds and their neighbours. */
 static float edge(uint32_t *state) {
   static const uint32_t bits[] = {0u,          OTR_BITS_2M40, OTR_BITS_F16_MIN, OTR_BITS_F16_MAX, OTR_BITS_W_MIN,
-                                  0x40c00000u, 0x3f800000u,   0x42fe0000u,      0x56800000u,      0x41e00000u};
+                                  0x40c00000u, 0x3f800000u,   0x42fe0000u,      0x49800000u,      0x41e00000u};
   uint32_t r = otr_data_next(state);
   uint32_t b = bits[r % (sizeof bits / sizeof bits[0])];
   if (b != 0) b = b + ((r >> 8) % 3) - 1;
@@ -54,9 +54,8 @@ static float value(uint32_t *state, otr_case_values values) {
 static void fill_row(uint32_t *state, float *x, int32_t width, otr_case_values values) {
   for (int32_t j = 0; j < width; ++j) x[j] = value(state, values);
   uint32_t r = otr_data_next(state);
-  float *one = &x[r % (uint32_t)width];
-  if (values == OTR_VALUES_TIES) *one = 1.0f;
-  if (values == OTR_VALUES_HUGE) *one = otr_f32_of_bits((OTR_BITS_2P48 - 1) | (r & 0x80000000u));
+  if (values == OTR_VALUES_TIES) x[r % (uint32_t)width] = 1.0f;
+  if (values == OTR_VALUES_HUGE) x[width - 1] = otr_f32_of_bits((OTR_BITS_2P48 - 1) | (r & 0x80000000u));
 }
 
 void otr_data_rows(uint32_t *state, float *x, int32_t rows, int32_t width, otr_case_values values) {
@@ -82,13 +81,13 @@ void otr_data_int8(uint32_t *state, int8_t *q, int32_t n, int32_t k, int64_t str
   }
 }
 
-void otr_data_f16(uint32_t *state, uint16_t *h, int32_t n, int32_t k, int64_t stride, int32_t wild) {
+void otr_data_f16(uint32_t *state, uint16_t *h, int32_t n, int32_t k, int64_t stride, otr_data_f16_kind kind) {
   for (int32_t i = 0; i < n; ++i) {
     for (int64_t j = 0; j < stride; ++j) {
       uint32_t r = otr_data_next(state);
       uint32_t bits = (r & 0x8000u) | (0x2c00u + (r >> 16) % 0x1400u);
-      if (r % 32 == 0) bits = otr_f16_bits(edge(state));
-      if (wild && r % 32 == 1) bits = r >> 16;
+      if (kind != OTR_F16_PLAIN && r % 32 == 0) bits = otr_f16_bits(edge(state));
+      if (kind == OTR_F16_ANY && r % 32 == 1) bits = r >> 16;
       h[i * stride + j] = j < k ? (uint16_t)bits : (uint16_t)0;
     }
   }

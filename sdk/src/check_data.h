@@ -13,8 +13,10 @@ float otr_data_unit(uint32_t *state);
 void otr_data_rows(uint32_t *state, float *x, int32_t rows, int32_t width, otr_case_values values);
 /** Weights q [n, stride], zero from k on: rows that are random, sparse, or +-127 and -128 throughout. */
 void otr_data_int8(uint32_t *state, int8_t *q, int32_t n, int32_t k, int64_t stride);
-/** Any f16 bits, [n, stride], zero from k on; `wild`: subnormals, infinities and NaN patterns too. */
-void otr_data_f16(uint32_t *state, uint16_t *h, int32_t n, int32_t k, int64_t stride, int32_t wild);
+/** Magnitudes of 2^-4 to 2; the contract's thresholds among them; subnormals, infinities and NaN patterns as well. */
+typedef enum otr_data_f16_kind { OTR_F16_PLAIN = 0, OTR_F16_EDGES = 1, OTR_F16_ANY = 2 } otr_data_f16_kind;
+/** f16 bits [n, stride], zero from k on. */
+void otr_data_f16(uint32_t *state, uint16_t *h, int32_t n, int32_t k, int64_t stride, otr_data_f16_kind kind);
 /** Scales of weight rows: positive, some 0. */
 void otr_data_scales(uint32_t *state, float *x, int32_t n);
 

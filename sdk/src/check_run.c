@@ -10,11 +10,12 @@
 /* Stale keys and values everywhere, so that a position that must not be seen shows when it is. */
 static otr_status fill_pages(otr_bench *b) {
   int32_t width = b->c->n_kv_heads * b->c->head_dim;
+  otr_data_f16_kind kind = b->c->values == OTR_VALUES_EDGES ? OTR_F16_EDGES : OTR_F16_PLAIN;
   size_t halves = (size_t)OTR_CHUNK * (size_t)width;
   if (b->n_pages == 0) return OTR_STATUS_OK;
   for (int32_t i = 0; i < b->n_pages * OTR_BENCH_LAYERS; ++i) {
     otr_page page = b->page[i / OTR_BENCH_LAYERS];
-    otr_data_f16(&b->state, b->kv, 2 * OTR_CHUNK, width, width, 0);
+    otr_data_f16(&b->state, b->kv, 2 * OTR_CHUNK, width, width, kind);
     OTR_TRY(b->device->ops->kv_write(b->device, &b->program.kv, page, i % OTR_BENCH_LAYERS, 0, OTR_CHUNK, b->kv,
                                      b->kv + halves));
   }
