@@ -90,8 +90,7 @@ typedef struct otr_attend {
   int32_t head_dim, window; /* window 0: none */
   float scale;
   const float *slopes; /* [n_heads] or NULL */
-  const otr_page *pages; /* [position / 256]; buffer NULL: not visible */
-  void *const *page_base;/* [position / 256] host address of each page, NULL: not visible */
+  void *const *page_base; /* [position / 256] host address of each page, NULL: not visible */
   otr_kv_shape kv;
   int32_t kv_layer;
 } otr_attend;
@@ -134,8 +133,11 @@ extern const otr_cpu_kernels otr_reference_kernels;
 void otr_embed_row(otr_found *found, float *out, const otr_host_weight *table, int32_t token, int32_t has_scale,
                    float scale, const float *position);
 
-/** A CPU device of the executor with these kernels. `name` as in otr_device_info. */
-otr_status otr_cpu_device_open(const otr_cpu_kernels *kernels, const char *backend, otr_memory *memory,
-                               otr_parallel *parallel, otr_device **out);
+/** QUANTIZE in batch scope, all m rows at once: the reference only, a check against bitsandbytes. */
+void otr_quantize_batch(otr_found *found, const otr_quantized *out, const float *x, otr_rule rule, int32_t m);
+
+/** A CPU device with these kernels, which must outlive it. */
+otr_status otr_cpu_device_open(const otr_cpu_kernels *kernels, otr_memory *memory, otr_parallel *parallel,
+                               otr_device **out);
 
 #endif

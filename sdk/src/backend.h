@@ -87,4 +87,7 @@ typedef struct otr_backend {
 /** The backends of this build in order of preference, the reference last. NULL-terminated. */
 const otr_backend *const *otr_backends(void);
 
+extern const otr_backend otr_cpu_backend; /* the reference */
+extern const otr_backend otr_x86_backend; /* where OUTRIDER_X86 is defined */
+
 #endif

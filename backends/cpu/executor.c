@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: Apache-2.0
+/* submit() walks the operations: a run of row-wise operations (norm, quantizer, activations, residual …) is done row
+ * block by row block without a barrier in between; linears are shared out by outputs, attention by row block and KV
+ * head. The sharing changes no bit. */
+#include <fenv.h>
+#include <string.h>
+#if defined(__SSE2__)
+#include <xmmintrin.h>
+#endif
+
+#include "cpu_device.h"
+#include "status.h"
+
+/* ---- floating-point mode ----------------------------------------------------------------------------------------- */
+
+/** The bits of every f32 operation depend on the rounding mode and on flushing. Tasks run on threads whose mode is
+ *  unknown (the app's own, or workers that took over their maker's): each sets the mode and puts it back. */
+typedef struct float_mode {
+#if defined(__SSE2__)
+  unsigned int csr;
+#else
+  int round;
+#endif
+} float_mode;
+
+static float_mode enter_float_mode(void) {
+  float_mode m;
+#if defined(__SSE2__)
+  m.csr = _mm_getcsr();
+  _mm_setcsr(0x1f80); /* nearest even, no flushing, all exceptions masked */
+#else
+  m.round = fegetround();
+  fesetround(FE_TONEAREST);
+#endif
+  return m;
+}
+
+static void leave_float_mode(float_mode m) {
+#if defined(__SSE2__)
+  _mm_setcsr(m.csr);
+#else
+  fesetround(m.round);
+#endif
+}
+
+/* ---- submit: row-wise operations --------------------------------------------------------------------------------- */
+
+static bool is_row_wise(const otr_op *op) {
+  switch (op->code) {
+    case OTR_OP_LINEAR:
+    case OTR_OP_LINEAR16:
+    case OTR_OP_ATTENTION:
+      return false;
+    case OTR_OP_QUANTIZE:
+      return !op->u.quantize.batch;
+    default:
+      return true;
+  }
+}
+
+static int32_t rows_of(const otr_op *op, const otr_step *step) {
+  return op->rows == OTR_ROWS_LOGITS ? step->n_logits : step->n_rows;
+}
+
+static void embed_rows(const otr_host_op *h, const otr_step *step, otr_found *found, int32_t r0, int32_t r1) {
+  const otr_op_embed *o = &h->op->u.embed;
+  size_t width = (size_t)o->width;
+  for (int32_t i = r0; i < r1; i++) {
+    float *out = h->out + (size_t)i * width;
+    if (step->token[i] < 0) {
+      for (size_t j = 0; j < width; j++) out[j] = otr_tidy_found(step->embedding[(size_t)i * width + j], found);
+      continue;
+    }
+    const float *position = h->y;
+    if (position) {
+      int32_t at = step->row[i].position + o->position_offset;
+      position += (size_t)(at < o->n_positions ? at : o->n_positions - 1) * width;
+    }
+    otr_embed_row(found, out, &h->weight[0], step->token[i], o->has_scale, o->scale, position);
+  }
+}
+
+static void rope_kv_rows(const otr_prepared *p, const otr_host_op *h, otr_worker *w, int32_t r0, int32_t r1) {
+  const otr_op_rope_kv *o = &h->op->u.rope_kv;
+  const otr_step *step = p->step;
+  const otr_cpu_kernels *kernels = p->device->kernels;
+  size_t q_width = (size_t)o->n_heads * (size_t)o->head_dim, kv_width = (size_t)o->n_kv_heads * (size_t)o->head_dim;
+  int32_t d = o->head_dim;
+  uint16_t *row16 = (uint16_t *)(void *)w->scratch;
+  for (int32_t i = r0; i < r1; i++) {
+    const float *cos = step->rope_cos + (o->n_rot ? (size_t)i * (size_t)(o->n_rot / 2) : 0);
+    const float *sin = step->rope_sin + (o->n_rot ? (size_t)i * (size_t)(o->n_rot / 2) : 0);
+    int32_t position = step->row[i].position;
+    size_t in_page = (size_t)(position % OTR_CHUNK);
+    void *page =
+        p->page_base[(size_t)step->row[i].sequence * (size_t)p->program.max_pages + (size_t)(position / OTR_CHUNK)];
+    kernels->rope(&w->found, h->q16 + (size_t)i * q_width, h->x + (size_t)i * q_width, cos, sin, o->n_heads, d,
+                  o->n_rot);
+    kernels->rope(&w->found, row16, h->y + (size_t)i * kv_width, cos, sin, o->n_kv_heads, d, o->n_rot);
+    for (int32_t head = 0; head < o->n_kv_heads; head++) {
+      uint16_t *k_page = otr_page_k(page, &p->program.kv, o->kv_layer, head) + in_page;
+      for (int32_t j = 0; j < d; j++) k_page[(size_t)j * OTR_CHUNK] = row16[head * d + j];
+    }
+    kernels->rope(&w->found, row16, h->gain + (size_t)i * kv_width, cos, sin, o->n_kv_heads, d, 0);
+    for (int32_t head = 0; head < o->n_kv_heads; head++)
+      memcpy(otr_page_v(page, &p->program.kv, o->kv_layer, head) + in_page * (size_t)d, row16 + head * d,
+             (size_t)d * sizeof *row16);
+  }
+}
+
+/** Rows [r0, r1) of one row-wise operation. */
+static void run_rows(const otr_prepared *p, const otr_host_op *h, otr_worker *w, int32_t r0, int32_t r1) {
+  const otr_cpu_kernels *k = p->device->kernels;
+  const otr_op *op = h->op;
+  size_t n = (size_t)(r1 - r0), width, at;
+  switch (op->code) {
+    case OTR_OP_EMBED:
+      embed_rows(h, p->step, &w->found, r0, r1);
+      break;
+    case OTR_OP_NORM:
+      at = (size_t)r0 * (size_t)op->u.norm.groups * (size_t)op->u.norm.width;
+      k->norm(&w->found, h->out + at, h->x + at, h->gain, h->bias, op->u.norm.kind, op->u.norm.eps, op->u.norm.width,
+              (r1 - r0) * op->u.norm.groups);
+      break;
+    case OTR_OP_QUANTIZE:
+      k->quantize(&w->found, &h->quantized, h->x, op->u.quantize.rule, r0, r1);
+      break;
+    case OTR_OP_ROUND16:
+      k->round16(&h->rounded, h->x, r0, r1);
+      break;
+    case OTR_OP_ROPE_KV:
+      rope_kv_rows(p, h, w, r0, r1);
+      break;
+    case OTR_OP_GLU:
+      width = (size_t)op->u.glu.width, at = (size_t)r0 * width;
+      k->glu(&w->found, h->out + at, h->x + at, h->y + at, n * width, op->u.glu.act);
+      break;
+    case OTR_OP_ACT:
+      width = (size_t)op->u.act.width, at = (size_t)r0 * width;
+      k->act(&w->found, h->out + at, h->x + at, n * width, op->u.act.act);
+      break;
+    case OTR_OP_ADD:
+      width = (size_t)op->u.add.width, at = (size_t)r0 * width;
+      k->add(&w->found, h->out + at, h->y + at, n * width);
+      break;
+    case OTR_OP_SELECT:
+      width = (size_t)op->u.select.width;
+      for (int32_t i = r0; i < r1; i++)
+        memcpy(h->out + (size_t)i * width, h->x + (size_t)p->step->logits_row[i] * width, width * sizeof(float));
+      break;
+    case OTR_OP_COPY:
+      width = (size_t)op->u.copy.width, at = (size_t)r0 * width;
+      memcpy(h->out + at, h->x + at, n * width * sizeof(float));
+      break;
+    default:
+      break;
+  }
+}
+
+/** Keeps what the kernels of operation `op` found: the lowest layer with a NONFINITE value. */
+static void note_found(otr_worker *w, const otr_op *op) {
+  if (w->found.worst >= OTR_BITS_2P48 && op->layer < w->nonfinite_layer) w->nonfinite_layer = op->layer;
+  w->found.worst = 0;
+}
+
+static void chain_task(void *context, int32_t index, int32_t worker) {
+  otr_prepared *p = context;
+  otr_worker *w = &p->workers[worker];
+  float_mode mode = enter_float_mode();
+  int32_t m = rows_of(p->ops[p->at].op, p->step);
+  int32_t r0 = index * OTR_ROW_BLOCK, r1 = r0 + OTR_ROW_BLOCK < m ? r0 + OTR_ROW_BLOCK : m;
+  for (int32_t i = 0; i < p->n_chain; i++) {
+    run_rows(p, &p->ops[p->at + i], w, r0, r1);
+    note_found(w, p->ops[p->at + i].op);
+  }
+  leave_float_mode(mode);
+}
+
+/* ---- submit: linears --------------------------------------------------------------------------------------------- */
+
+static void linear_task(void *context, int32_t index, int32_t worker) {
+  otr_prepared *p = context;
+  otr_worker *w = &p->workers[worker];
+  float_mode mode = enter_float_mode();
+  const otr_host_op *h = &p->ops[p->at];
+  int32_t part = 0;
+  while (index >= p->n_units[part]) index -= p->n_units[part++];
+  const otr_host_weight *weight = &h->weight[part];
+  int32_t n0 = index * p->unit_outputs, n1 = n0 + p->unit_outputs < weight->n ? n0 + p->unit_outputs : weight->n;
+  int32_t m = rows_of(h->op, p->step);
+  if (h->op->code == OTR_OP_LINEAR)
+    p->device->kernels->linear(&w->found, h->part_out[part], (size_t)weight->n, &h->quantized, weight, m, n0, n1,
+                               w->scratch);
+  else
+    p->device->kernels->linear16(&w->found, h->part_out[part], (size_t)weight->n, &h->rounded, weight, m, n0, n1,
+                                 w->scratch);
+  note_found(w, h->op);
+  leave_float_mode(mode);
+}
+
+/** Units small enough that workers end together, large enough that a row stream is worth starting. */
+static int32_t linear_units(otr_prepared *p, const otr_op_linear *o, int32_t m) {
+  int32_t threads = otr_parallel_threads(p->device->base.parallel);
+  int64_t total = 0;
+  for (int32_t i = 0; i < o->n_parts; i++) total += o->part[i].w.n;
+  int64_t outputs = OTR_OUTPUT_BLOCK;
+  if (threads == 1 || m < 8) {
+    int64_t share = total / (threads == 1 ? 1 : 8 * (int64_t)threads);
+    if (share > OTR_OUTPUT_BLOCK) outputs = share / OTR_OUTPUT_BLOCK * OTR_OUTPUT_BLOCK;
+  }
+  p->unit_outputs = (int32_t)outputs;
+  int32_t units = 0;
+  for (int32_t i = 0; i < o->n_parts; i++) {
+    p->n_units[i] = (int32_t)((o->part[i].w.n + outputs - 1) / outputs);
+    units += p->n_units[i];
+  }
+  return units;
+}
+
+/* ---- submit: attention ------------------------------------------------------------------------------------------- */
+
+/** Cuts the rows into blocks of one sequence, at most `rows` long. */
+static void cut_blocks(otr_prepared *p, int32_t rows) {
+  const otr_step *s = p->step;
+  p->n_blocks = 0;
+  for (int32_t i = 0; i < s->n_rows;) {
+    int32_t end = i + 1;
+    while (end < s->n_rows && end - i < rows && s->row[end].sequence == s->row[i].sequence) end++;
+    p->block_first[p->n_blocks++] = i;
+    i = end;
+  }
+  p->block_first[p->n_blocks] = s->n_rows;
+}
+
+static void attention_task(void *context, int32_t index, int32_t worker) {
+  otr_prepared *p = context;
+  otr_worker *w = &p->workers[worker];
+  float_mode mode = enter_float_mode();
+  const otr_host_op *h = &p->ops[p->at];
+  const otr_op_attention *o = &h->op->u.attention;
+  /* The last blocks see the most positions: they are handed out first. */
+  int32_t block = p->n_blocks - 1 - index / o->n_kv_heads;
+  int32_t first = p->block_first[block];
+  size_t stride = (size_t)o->n_heads * (size_t)o->head_dim;
+  otr_attend a = {
+      .out = h->out + (size_t)first * stride,
+      .q16 = h->q16 + (size_t)first * stride,
+      .row_stride = (int32_t)stride,
+      .n = p->block_first[block + 1] - first,
+      .first_position = p->step->row[first].position,
+      .kv_head = index % o->n_kv_heads,
+      .group = o->n_heads / o->n_kv_heads,
+      .head_dim = o->head_dim,
+      .window = o->window,
+      .scale = o->scale,
+      .slopes = h->bias,
+      .page_base = p->page_base + (size_t)p->step->row[first].sequence * (size_t)p->program.max_pages,
+      .kv = p->program.kv,
+      .kv_layer = o->kv_layer,
+  };
+  p->device->kernels->attention(&w->found, &a, w->scratch);
+  note_found(w, h->op);
+  leave_float_mode(mode);
+}
+
+/* ---- submit ------------------------------------------------------------------------------------------------------ */
+
+/** Host addresses of the pages that the rows can see. */
+static void resolve_pages(otr_prepared *p) {
+  const otr_step *s = p->step;
+  if (!s->page_table) return;
+  for (int32_t i = 0; i < s->n_rows; i++) {
+    if (i + 1 < s->n_rows && s->row[i + 1].sequence == s->row[i].sequence) continue;
+    int32_t sequence = s->row[i].sequence, n = s->row[i].position / OTR_CHUNK + 1;
+    for (int32_t c = 0; c < n && c < p->program.max_pages; c++)
+      p->page_base[(size_t)sequence * (size_t)p->program.max_pages + (size_t)c] =
+          otr_cpu_host(s->page_table[sequence][c]);
+  }
+}
+
+static void trace_op(otr_cpu_device *device, const otr_host_op *h, const otr_step *step) {
+  int32_t rows = rows_of(h->op, step);
+  const otr_op *op = h->op;
+  if (op->code == OTR_OP_LINEAR || op->code == OTR_OP_LINEAR16) {
+    const otr_op_linear *o = op->code == OTR_OP_LINEAR ? &op->u.linear : &op->u.linear16;
+    for (int32_t i = 0; i < o->n_parts; i++)
+      device->trace(device->trace_user, op, otr_op_name(op->code), h->part_out[i], rows, o->part[i].w.n);
+    return;
+  }
+  int32_t width = 0;
+  if (op->code == OTR_OP_EMBED) width = op->u.embed.width;
+  if (op->code == OTR_OP_NORM) width = op->u.norm.width * op->u.norm.groups;
+  if (op->code == OTR_OP_ATTENTION) width = op->u.attention.n_heads * op->u.attention.head_dim;
+  if (op->code == OTR_OP_GLU) width = op->u.glu.width;
+  if (op->code == OTR_OP_ACT) width = op->u.act.width;
+  if (op->code == OTR_OP_ADD) width = op->u.add.width;
+  device->trace(device->trace_user, op, otr_op_name(op->code), h->out, rows, width);
+}
+
+/** Runs the operations from p->at on that go together; returns how many. */
+static int32_t run_some(otr_prepared *p) {
+  otr_parallel *parallel = p->device->base.parallel;
+  const otr_op *op = p->ops[p->at].op;
+  int32_t m = rows_of(op, p->step);
+  p->n_chain = 1;
+  if (op->code == OTR_OP_LINEAR || op->code == OTR_OP_LINEAR16) {
+    if (m > 0) otr_parallel_run(parallel, linear_units(p, &op->u.linear, m), linear_task, p);
+  } else if (op->code == OTR_OP_ATTENTION) {
+    cut_blocks(p, p->device->kernels->attention_rows);
+    otr_parallel_run(parallel, p->n_blocks * op->u.attention.n_kv_heads, attention_task, p);
+  } else if (op->code == OTR_OP_QUANTIZE && op->u.quantize.batch) {
+    float_mode mode = enter_float_mode();
+    otr_quantize_batch(&p->workers[0].found, &p->ops[p->at].quantized, p->ops[p->at].x, op->u.quantize.rule, m);
+    leave_float_mode(mode);
+  } else {
+    while (!p->device->trace && p->at + p->n_chain < p->program.n_ops && is_row_wise(p->ops[p->at + p->n_chain].op) &&
+           p->ops[p->at + p->n_chain].op->rows == op->rows)
+      p->n_chain++;
+    otr_parallel_run(parallel, (m + OTR_ROW_BLOCK - 1) / OTR_ROW_BLOCK, chain_task, p);
+  }
+  return p->n_chain;
+}
+
+static void count_activations(const otr_prepared *p, otr_step_result *result) {
+  for (int32_t i = 0; i < p->program.n_ops; i++) {
+    const otr_op *op = p->ops[i].op;
+    if (op->code == OTR_OP_QUANTIZE) result->activations += (uint64_t)rows_of(op, p->step) * (uint64_t)op->u.quantize.k;
+  }
+}
+
+otr_status otr_cpu_submit(otr_device *base, otr_prepared *p, const otr_step *step, const atomic_int *cancel,
+                          otr_step_result *result) {
+  otr_cpu_device *device = (otr_cpu_device *)base;
+  int32_t threads = otr_parallel_threads(base->parallel);
+  for (int32_t t = 0; t < threads; t++) {
+    p->workers[t].found = (otr_found){0};
+    p->workers[t].nonfinite_layer = OTR_LAYER_NONE;
+  }
+  *result = (otr_step_result){.nonfinite_layer = OTR_LAYER_NONE};
+  otr_status status = OTR_STATUS_OK;
+  otr_parallel_begin(base->parallel);
+  p->step = step;
+  resolve_pages(p);
+  for (p->at = 0; p->at < p->program.n_ops;) {
+    if (cancel && atomic_load_explicit(cancel, memory_order_relaxed)) {
+      status = otr_fail(OTR_STATUS_CANCELLED, "cancelled");
+      break;
+    }
+    int32_t done = run_some(p);
+    if (device->trace) trace_op(device, &p->ops[p->at], step);
+    p->at += done;
+  }
+  otr_parallel_end(base->parallel);
+  for (int32_t t = 0; t < threads; t++) {
+    if (p->workers[t].nonfinite_layer < result->nonfinite_layer)
+      result->nonfinite_layer = p->workers[t].nonfinite_layer;
+    result->saturations += p->workers[t].found.saturations;
+    result->outliers += p->workers[t].found.outliers;
+  }
+  count_activations(p, result);
+  return status;
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+/* How the CPU backends lay out quantized and rounded activations in one piece of memory. */
+#include "kernels.h"
+
+#define ALIGN 64
+
+static size_t rounded_up(size_t n, size_t to) {
+  return (n + to - 1) / to * to;
+}
+
+/** Takes `bytes` at *at, 64-byte aligned. Row counts and k are bounded (2^20, 2^17), so 64 bits cannot wrap. */
+static size_t place(uint64_t *at, uint64_t bytes) {
+  uint64_t start = *at;
+  *at = start + (bytes + ALIGN - 1) / ALIGN * ALIGN;
+  return (size_t)start;
+}
+
+static size_t fits(uint64_t bytes) {
+  return bytes > SIZE_MAX / 2 ? 0 : (size_t)bytes;
+}
+
+typedef struct quantized_places {
+  size_t q, scale, pow2e, sum, n_out, out_index, out_value;
+  uint64_t end;
+} quantized_places;
+
+static quantized_places quantized_layout(int32_t max_rows, int32_t k) {
+  uint64_t m = (uint64_t)max_rows, stride = rounded_up((size_t)k, 64);
+  quantized_places p = {0};
+  p.q = place(&p.end, m * stride);
+  p.scale = place(&p.end, m * 4);
+  p.pow2e = place(&p.end, m * 4);
+  p.sum = place(&p.end, m * 4);
+  p.n_out = place(&p.end, m * 4);
+  p.out_index = place(&p.end, m * (uint64_t)k * 4);
+  p.out_value = place(&p.end, m * (uint64_t)k * 4);
+  return p;
+}
+
+size_t otr_quantized_bytes(int32_t max_rows, int32_t k) {
+  return fits(quantized_layout(max_rows, k).end);
+}
+
+otr_quantized otr_quantized_view(void *base, int32_t max_rows, int32_t k) {
+  quantized_places p = quantized_layout(max_rows, k);
+  char *b = base;
+  return (otr_quantized){
+      .k = k,
+      .q_stride = (int32_t)rounded_up((size_t)k, 64),
+      .q = (int8_t *)(b + p.q),
+      .scale = (float *)(void *)(b + p.scale),
+      .pow2e = (float *)(void *)(b + p.pow2e),
+      .sum = (int32_t *)(void *)(b + p.sum),
+      .n_out = (int32_t *)(void *)(b + p.n_out),
+      .out_index = (int32_t *)(void *)(b + p.out_index),
+      .out_value = (float *)(void *)(b + p.out_value),
+  };
+}
+
+size_t otr_rounded_bytes(int32_t max_rows, int32_t k) {
+  uint64_t end = 0;
+  place(&end, (uint64_t)max_rows * rounded_up((size_t)k, 32) * 2);
+  place(&end, (uint64_t)max_rows * 4);
+  return fits(end);
+}
+
+otr_rounded otr_rounded_view(void *base, int32_t max_rows, int32_t k) {
+  uint64_t end = 0;
+  size_t stride = rounded_up((size_t)k, 32);
+  size_t x16 = place(&end, (uint64_t)max_rows * stride * 2);
+  size_t pow2e = place(&end, (uint64_t)max_rows * 4);
+  char *b = base;
+  return (otr_rounded){
+      .k = k, .stride = (int32_t)stride, .x16 = (uint16_t *)(void *)(b + x16), .pow2e = (float *)(void *)(b + pow2e)};
+}

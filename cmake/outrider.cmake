@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+# Functions that the folders' lists use.
+
+# outrider_library(<name> <objects> <version node>): the shared library lib<name>.so (soname 0, only OTR_API symbols,
+# versioned) as target <name>, the static one as <name>_static, both from <objects>.
+function(outrider_library name objects node)
+  set(script ${PROJECT_BINARY_DIR}/${name}.map)
+  file(CONFIGURE OUTPUT ${script} CONTENT "@node@ { global: otr_*; local: *; };\n" @ONLY)
+  add_library(${name} SHARED $<TARGET_OBJECTS:${objects}>)
+  set_target_properties(${name} PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION 0 LINK_DEPENDS ${script}
+    LINKER_LANGUAGE C)
+  target_link_options(${name} PRIVATE -Wl,--version-script=${script} -Wl,--as-needed)
+  if(NOT CMAKE_C_FLAGS MATCHES "-fsanitize")
+    target_link_options(${name} PRIVATE -Wl,-z,defs)
+  endif()
+  add_library(${name}_static STATIC $<TARGET_OBJECTS:${objects}>)
+  set_target_properties(${name}_static PROPERTIES OUTPUT_NAME ${name} LINKER_LANGUAGE C)
+  target_link_libraries(${name} PRIVATE m Threads::Threads)
+  target_link_libraries(${name}_static INTERFACE m Threads::Threads)
+  foreach(library ${name} ${name}_static)
+    target_include_directories(${library} INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/sdk/include>
+      $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+    install(TARGETS ${library} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+  endforeach()
+endfunction()
+
+# outrider_isa(<options> <file>...): adds runtime sources of the current folder that are compiled with `options`.
+function(outrider_isa options)
+  foreach(file ${ARGN})
+    set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/${file} TARGET_DIRECTORY outrider_objects
+      PROPERTIES COMPILE_OPTIONS "${options}")
+    target_sources(outrider_objects PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/${file})
+  endforeach()
+endfunction()
+
+# Sets `result` when the x86 kernels are to be built: OUTRIDER_X86, and under AUTO what target and compiler can do.
+function(outrider_want_x86 result)
+  set(${result} OFF PARENT_SCOPE)
+  if(OUTRIDER_X86 STREQUAL "OFF")
+    return()
+  endif()
+  set(able OFF)
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$" AND CMAKE_SIZEOF_VOID_P EQUAL 8)
+    cmake_push_check_state(RESET)
+    check_c_compiler_flag("-mavx512vnni -mavx512vl -mavxvnni -mf16c -mfma" OUTRIDER_CC_HAS_VNNI)
+    cmake_pop_check_state()
+    set(able ${OUTRIDER_CC_HAS_VNNI})
+  endif()
+  if(OUTRIDER_X86 STREQUAL "ON" AND NOT able)
+    message(FATAL_ERROR "OUTRIDER_X86=ON: not an x86-64 target, or the compiler lacks -mavx512vnni or -mavxvnni")
+  endif()
+  set(${result} ${able} PARENT_SCOPE)
+endfunction()
+
+# outrider_test(<name> quick|full SOURCES <file>... [LIBRARIES <target>...] [ARGUMENTS <arg>...] [TIMEOUT <seconds>]
+#               [THREADS]): a program of the tests folder and its ctest of the same name. It gets outrider_core and Check.
+# Exit status 77 is "skipped". THREADS adds the label that the tsan run selects.
+function(outrider_test name label)
+  cmake_parse_arguments(PARSE_ARGV 2 T "THREADS" "TIMEOUT" "SOURCES;LIBRARIES;ARGUMENTS")
+  add_executable(${name} ${T_SOURCES})
+  target_link_libraries(${name} PRIVATE ${T_LIBRARIES} outrider_core PkgConfig::check)
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+  if(NOT T_TIMEOUT)
+    set(T_TIMEOUT 300)
+  endif()
+  add_test(NAME ${name} COMMAND ${name} ${T_ARGUMENTS})
+  set_tests_properties(${name} PROPERTIES LABELS "${label}$<$<BOOL:${T_THREADS}>:;threads>" SKIP_RETURN_CODE 77
+    TIMEOUT ${T_TIMEOUT})
+endfunction()
+
+# outrider_fuzz(<name> SOURCES <file>... [LIBRARIES <target>...]): LLVMFuzzerTestOneInput in <file>; under OUTRIDER_FUZZ
+# a libFuzzer program, else one that replays the files of tests/fuzz/corpus/<name>, which is also a quick ctest.
+function(outrider_fuzz name)
+  cmake_parse_arguments(PARSE_ARGV 1 T "" "" "SOURCES;LIBRARIES")
+  set(corpus ${PROJECT_SOURCE_DIR}/tests/fuzz/corpus/${name})
+  add_executable(${name} ${T_SOURCES})
+  target_link_libraries(${name} PRIVATE ${T_LIBRARIES} outrider_core)
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+  if(OUTRIDER_FUZZ)
+    target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+    add_test(NAME ${name} COMMAND ${name} -runs=0 ${corpus})
+  else()
+    target_sources(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests/fuzz/replay.c)
+    add_test(NAME ${name} COMMAND ${name} ${corpus})
+  endif()
+  set_tests_properties(${name} PROPERTIES LABELS quick TIMEOUT 300)
+endfunction()

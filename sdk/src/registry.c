@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The backends of this build, in a visible order: the first is preferred where no self-check decides, the reference is
+ * last. */
+#include "backend.h"
+
+static const otr_backend *const backends[] = {
+#if OUTRIDER_X86
+    &otr_x86_backend,
+#endif
+    &otr_cpu_backend,
+    NULL,
+};
+
+const otr_backend *const *otr_backends(void) { return backends; }
+
+const char *otr_op_name(otr_op_code code) {
+  static const char *const names[] = {
+#define X(CODE, name) #name,
+      OTR_OP_LIST(X)
+#undef X
+  };
+  return (unsigned)code < OTR_OP_COUNT ? names[code] : "?";
+}
