@@ -8,6 +8,8 @@
 #include <stdint.h>
 #include <string.h>
 
+/* One operation a line, to be read beside the other header. */
+// clang-format off
 #define VEC_FN static inline __attribute__((always_inline))
 
 typedef struct vf {
@@ -162,5 +164,6 @@ VEC_FN tv tv_load_f16(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si12
 VEC_FN tv tv_fma_exact(float a, tv b, tv acc) { return _mm256_fmadd_ps(_mm256_set1_ps(a), b, acc); }
 VEC_FN tv tv_add(tv x, tv y) { return _mm256_add_ps(x, y); }
 VEC_FN void tv_store(float *p, tv x) { _mm256_storeu_ps(p, x); }
+// clang-format on
 
 #endif

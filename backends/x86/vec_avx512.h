@@ -7,6 +7,8 @@
 #include <immintrin.h>
 #include <stdint.h>
 
+/* One operation a line, to be read beside the other header. */
+// clang-format off
 #define VEC_FN static inline __attribute__((always_inline))
 
 typedef __m512 vf;
@@ -92,5 +94,6 @@ VEC_FN tv tv_load_f16(const uint16_t *p) { return vf_load_f16(p); }
 VEC_FN tv tv_fma_exact(float a, tv b, tv acc) { return _mm512_fmadd_ps(_mm512_set1_ps(a), b, acc); }
 VEC_FN tv tv_add(tv a, tv b) { return _mm512_add_ps(a, b); }
 VEC_FN void tv_store(float *p, tv x) { _mm512_storeu_ps(p, x); }
+// clang-format on
 
 #endif

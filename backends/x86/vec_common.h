@@ -12,8 +12,12 @@
 #define VEC_UNROLL _Pragma("GCC unroll 8")
 #endif
 
-VEC_FN vi vi_constant(uint32_t bits) { return vi_set((int32_t)bits); }
-VEC_FN vf vf_constant(uint32_t bits) { return vf_of_bits(vi_constant(bits)); }
+VEC_FN vi vi_constant(uint32_t bits) {
+  return vi_set((int32_t)bits);
+}
+VEC_FN vf vf_constant(uint32_t bits) {
+  return vf_of_bits(vi_constant(bits));
+}
 /** The first n (any n) of 16 values from p, zero in place of the others. */
 VEC_FN vf vf_get(const float *p, int n) {
   if (n >= 16) return vf_load(p);
@@ -27,8 +31,12 @@ VEC_FN void vf_put(float *p, vf x, int n) {
   }
 }
 
-VEC_FN vi vf_abs_bits(vf x) { return vi_and(vi_bits(x), vi_constant(OTR_BITS_ABS)); }
-VEC_FN vf vf_negate(vf x) { return vf_of_bits(vi_xor(vi_bits(x), vi_constant(0x80000000u))); }
+VEC_FN vi vf_abs_bits(vf x) {
+  return vi_and(vi_bits(x), vi_constant(OTR_BITS_ABS));
+}
+VEC_FN vf vf_negate(vf x) {
+  return vf_of_bits(vi_xor(vi_bits(x), vi_constant(0x80000000u)));
+}
 
 /** The end of lanesum<16 ...>: h = 8, 4, 2, 1 (h = 8 made by vf_fold_sum). */
 VEC_FN float vf_sum_lanes(vf x) {
@@ -83,11 +91,17 @@ VEC_FN vf vf_exp_shifted(vf x, int32_t shift) {
   vi e = vi_shift_left23(vi_add(vi_round(n), vi_set(shift)));
   return vf_keep(seen, vf_of_bits(vi_add(vi_bits(p), e)));
 }
-VEC_FN vf vf_exp(vf x) { return vf_exp_shifted(x, 0); }
-VEC_FN vf vf_recip(vf x) { return vf_div(vf_set(1.0f), x); }
+VEC_FN vf vf_exp(vf x) {
+  return vf_exp_shifted(x, 0);
+}
+VEC_FN vf vf_recip(vf x) {
+  return vf_div(vf_set(1.0f), x);
+}
 
 /** x * recip(1 + exp(-u)). */
-VEC_FN vf vf_gated(vf x, vf u) { return vf_mul(x, vf_recip(vf_add(vf_set(1.0f), vf_exp(vf_negate(u))))); }
+VEC_FN vf vf_gated(vf x, vf u) {
+  return vf_mul(x, vf_recip(vf_add(vf_set(1.0f), vf_exp(vf_negate(u)))));
+}
 
 VEC_FN vf vf_gelu_tanh(vf x) {
   vf c = vf_max(vf_min(x, vf_set(16.0f)), vf_set(-16.0f));
@@ -110,10 +124,14 @@ VEC_FN vf vf_gelu_erf(vf x) {
 
 VEC_FN vf vf_activate(otr_act_kind kind, vf x) {
   switch (kind) {
-    case OTR_ACT_GELU_TANH: return vf_gelu_tanh(x);
-    case OTR_ACT_GELU_ERF: return vf_gelu_erf(x);
-    case OTR_ACT_RELU: return vf_max(x, vf_zero());
-    case OTR_ACT_SILU: break;
+    case OTR_ACT_GELU_TANH:
+      return vf_gelu_tanh(x);
+    case OTR_ACT_GELU_ERF:
+      return vf_gelu_erf(x);
+    case OTR_ACT_RELU:
+      return vf_max(x, vf_zero());
+    case OTR_ACT_SILU:
+      break;
   }
   return vf_gated(x, x);
 }
