@@ -48,13 +48,14 @@ need_model_tools() {
   need_that "test -e /etc/ssl/certs/ca-certificates.crt" ca-certificates
 }
 
-# build PRESET [CMAKE-OPTION...]
+# build PRESET TARGET [CMAKE-OPTION...]: what it says is shown when it fails.
 build() {
-  local preset=$1
-  shift
+  local preset=$1 target=$2
+  shift 2
+  mkdir -p "$root/build"
   say "building: cmake --preset $preset $*"
-  (cd "$root" && cmake --preset "$preset" "$@" >"$root/build/$preset.log" 2>&1) ||
-    { cat "$root/build/$preset.log" >&2; return 1; }
-  (cd "$root" && cmake --build --preset "$preset" --parallel "$(nproc)" >"$root/build/$preset.log" 2>&1) ||
-    { cat "$root/build/$preset.log" >&2; return 1; }
+  {
+    cd "$root" && cmake --preset "$preset" "$@" &&
+      cmake --build --preset "$preset" --parallel "$(nproc)" --target "$target" && cd - >/dev/null
+  } >"$root/build/$preset.log" 2>&1 || { cat "$root/build/$preset.log" >&2; return 1; }
 }

@@ -12,8 +12,8 @@ model=$cache/smollm2-135m-instruct.int8-1.gguf # 1: the contract's revision
 need_build_tools
 need_model_tools
 install_missing
-mkdir -p "$cache" "$root/build"
-build release -DOUTRIDER_TESTS=OFF
+mkdir -p "$cache"
+build release outrider_command
 if [ ! -f "$model" ]; then
   source_model=$("$root/scripts/get-model.sh")
   say "converting to LLM.int8(), once: $model"
