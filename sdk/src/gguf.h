@@ -12,6 +12,10 @@
 #include "memory.h"
 #include "outrider/outrider.h"
 
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "GGUF and the SDK's files are little-endian and used in place"
+#endif
+
 #define OTR_GGUF_MAX_DIMS 4
 #define OTR_GGUF_MAX_KEYS 65536 /* more is refused (UNSUPPORTED) */
 #define OTR_GGUF_MAX_TENSORS 262144
@@ -63,6 +67,11 @@ struct otr_metadata {
   int32_t n;
   struct otr_metadata_owner *owner; /* NULL when it is a member of an otr_gguf */
 };
+
+/** Bytes of an element of a fixed-size type, 0 for strings, arrays and numbers that are no type. */
+uint32_t otr_metadata_element_bytes(otr_metadata_type type);
+/** Order of a key against another: < 0, 0, > 0. */
+int otr_metadata_compare(const otr_metadata_value *value, const char *key, size_t key_bytes);
 
 typedef struct otr_gguf {
   otr_metadata metadata;

@@ -1,0 +1,447 @@
+// SPDX-License-Identifier: Apache-2.0
+/* LLM.int8() and f16 linears with AVX-512 VNNI.
+ *
+ * vpdpbusd multiplies unsigned by signed bytes: the weights are the unsigned side, w + 128 (their bits ^ 0x80), and
+ * 128 * sum(q) is taken off again; all of it modulo 2^32, where the true sum fits.
+ *
+ * A few rows of x: weight rows are streamed, 4 at a time, and an outlier's weights are gathered from 16 rows that are
+ * still in L1. More rows: `width` weight rows are packed to a panel [k/4][width][4] that stays in L2 for all rows of x,
+ * and an outlier's weights are picked from there. */
+#include <immintrin.h>
+
+#include "linear_x86.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+enum {
+  WIDE = 64,         /* outputs of a panel */
+  NARROW = 32,       /* the same where k is large, so that the panel stays in L2 */
+  WIDE_MAX_K = 8192, /* most inputs of a wide panel */
+  TILE_ROWS = 6,     /* rows of x that share a load of the panel */
+  STREAM_ROWS = 4,   /* most rows of x for which weights are streamed, not packed */
+  LINE = 64
+};
+
+typedef struct job {
+  const otr_quantized *x;
+  const otr_host_weight *w;
+  float *y;
+  size_t y_stride;
+  int32_t m;
+  uint8_t *panel; /* [k16 / 4][width][4] of w ^ 0x80 */
+  int32_t *acc;   /* [TILE_ROWS][WIDE] */
+  float *lanes;   /* [4][WIDE], the outliers' lanesum<4> of one row */
+  __m512i worst;  /* of otr_found */
+} job;
+
+/* k rounded up to what a weight row surely holds. */
+static size_t row_bytes(int32_t k) { return ((size_t)k + 15) & ~(size_t)15; }
+static int32_t panel_width(int32_t k) { return k <= WIDE_MAX_K ? WIDE : NARROW; }
+
+size_t otr_linear_scratch_avx512vnni(int32_t k) {
+  return row_bytes(k) * (size_t)panel_width(k) + (TILE_ROWS + 4) * WIDE * sizeof(float);
+}
+
+INLINE __mmask16 mask16(int32_t n) { return n >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << n) - 1u); }
+
+/* 16 f16 of a file, as f32: exponent 0 is +0, exponent 31 is +-65504. */
+INLINE __m512 f16_value(__m256i h) {
+  __m256i a = _mm256_min_epu16(_mm256_and_si256(h, _mm256_set1_epi16(0x7fff)), _mm256_set1_epi16(0x7bff));
+  __mmask16 normal = _mm256_cmpgt_epi16_mask(a, _mm256_set1_epi16(0x03ff));
+  __m256i sign = _mm256_and_si256(h, _mm256_set1_epi16((short)0x8000));
+  return _mm512_cvtph_ps(_mm256_maskz_mov_epi16(normal, _mm256_or_si256(a, sign)));
+}
+
+/* y[0..15] = tidy(v + bias), where `live`. */
+INLINE void finish(__m512i *worst, float *y, __m512 v, const float *bias, __mmask16 live) {
+  if (bias) v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(live, bias));
+  __m512i a = _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(OTR_BITS_ABS));
+  *worst = _mm512_mask_max_epu32(*worst, live, *worst, a);
+  __mmask16 large = _mm512_cmpge_epu32_mask(a, _mm512_set1_epi32(OTR_BITS_2M40));
+  _mm512_mask_storeu_ps(y, live, _mm512_maskz_mov_ps(large, v));
+}
+
+/* Outputs n ... n+15 of row i: acc holds sum (w + 128) q, lanes (NULL: no outliers) at p * stride the four partial
+ * sums. */
+INLINE void finish_row(job *j, int32_t i, int32_t n, int32_t n1, const int32_t *acc, const float *lanes, int32_t stride) {
+  __mmask16 live = mask16(n1 - n);
+  __m512 scale_w = _mm512_maskz_loadu_ps(live, j->w->scale + n);
+  __m512i shift = _mm512_set1_epi32((int32_t)((uint32_t)j->x->sum[i] * 128u));
+  __m512 v = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_loadu_si512(acc), shift));
+  v = _mm512_mul_ps(v, _mm512_mul_ps(_mm512_set1_ps(j->x->scale[i]), scale_w));
+  if (lanes) {
+    __m512 p0 = _mm512_add_ps(_mm512_load_ps(lanes), _mm512_load_ps(lanes + 2 * stride));
+    __m512 p1 = _mm512_add_ps(_mm512_load_ps(lanes + stride), _mm512_load_ps(lanes + 3 * stride));
+    __m512 o = _mm512_mul_ps(_mm512_add_ps(p0, p1), _mm512_set1_ps(j->x->pow2e[i]));
+    v = _mm512_add_ps(v, _mm512_mul_ps(o, scale_w));
+  }
+  const float *bias = j->w->bias ? j->w->bias + n : NULL;
+  finish(&j->worst, j->y + (size_t)i * j->y_stride + n, v, bias, live);
+}
+
+/* Place of feature f in the static columns, or -1. */
+INLINE int32_t static_place(const otr_host_weight *w, int32_t f) {
+  if (w->n_static == 0) return -1;
+  return w->static_slot ? w->static_slot[f] : f;
+}
+
+/* lanes[c] += x * static column, for `cols` vectors of outputs from n. */
+INLINE void add_static(const otr_host_weight *w, float *lanes, int32_t place, __m512 x, int32_t n, int32_t n1, int cols) {
+  const uint16_t *column = w->static_cols + (size_t)place * (size_t)w->n + n;
+  for (int c = 0; c < cols; c++) {
+    __m512 v = f16_value(_mm256_maskz_loadu_epi16(mask16(n1 > n + 16 * c ? n1 - n - 16 * c : 0), column + 16 * c));
+    _mm512_store_ps(lanes + 16 * c, _mm512_fmadd_ps(v, x, _mm512_load_ps(lanes + 16 * c)));
+  }
+}
+
+/* The panel: row r of the weight's rows n ... n1-1 (beyond: the last one again) to dwords [r] of every quad. */
+INLINE void transpose4x4(__m512i r[4]) {
+  __m512i a = _mm512_unpacklo_epi32(r[0], r[1]), b = _mm512_unpackhi_epi32(r[0], r[1]);
+  __m512i c = _mm512_unpacklo_epi32(r[2], r[3]), d = _mm512_unpackhi_epi32(r[2], r[3]);
+  r[0] = _mm512_unpacklo_epi64(a, c);
+  r[1] = _mm512_unpackhi_epi64(a, c);
+  r[2] = _mm512_unpacklo_epi64(b, d);
+  r[3] = _mm512_unpackhi_epi64(b, d);
+}
+
+/* 16 rows of `bytes` (16, 32, 48 or 64) to bytes / 4 quads of 16 outputs. Four rows' 16-byte pieces share a register,
+ * so that what remains is a transposition of 4 x 4 dwords in each 128-bit lane. */
+INLINE void pack16(uint8_t *to, size_t quad_stride, const uint8_t *const row[16], size_t at, int pieces) {
+  const __m512i flip = _mm512_set1_epi8((char)0x80);
+  for (int p = 0; p < pieces; p++) {
+    __m512i r[4];
+    for (int a = 0; a < 4; a++) {
+      __m512i v = _mm512_castsi128_si512(_mm_loadu_si128((const void *)(row[a] + at + 16 * p)));
+      v = _mm512_inserti32x4(v, _mm_loadu_si128((const void *)(row[a + 4] + at + 16 * p)), 1);
+      v = _mm512_inserti32x4(v, _mm_loadu_si128((const void *)(row[a + 8] + at + 16 * p)), 2);
+      r[a] = _mm512_inserti32x4(v, _mm_loadu_si128((const void *)(row[a + 12] + at + 16 * p)), 3);
+    }
+    transpose4x4(r);
+    for (int a = 0; a < 4; a++)
+      _mm512_store_si512(to + (size_t)(4 * p + a) * quad_stride, _mm512_xor_si512(r[a], flip));
+  }
+}
+
+static void pack(job *j, int32_t n, int32_t n1, int32_t width) {
+  const uint8_t *data = j->w->data;
+  size_t bytes = row_bytes(j->w->k), quad_stride = (size_t)width * 4;
+  for (int32_t r = 0; r < width; r += 16) {
+    const uint8_t *row[16];
+    for (int32_t a = 0; a < 16; a++) {
+      int32_t at = n + r + a < n1 ? n + r + a : n1 - 1;
+      row[a] = data + (size_t)at * (size_t)j->w->row_stride;
+    }
+    uint8_t *to = j->panel + (size_t)r * 4;
+    size_t k = 0;
+    for (; k + 64 <= bytes; k += 64) pack16(to + k / 4 * quad_stride, quad_stride, row, k, 4);
+    for (; k < bytes; k += 16) pack16(to + k / 4 * quad_stride, quad_stride, row, k, 1);
+  }
+}
+
+/* The tiles: `R` rows of x by `C` vectors of outputs, accumulators by name, so that every compiler keeps them in
+ * registers. */
+#define ROWS1(F, C) F(0, C)
+#define ROWS2(F, C) ROWS1(F, C) F(1, C)
+#define ROWS4(F, C) ROWS2(F, C) F(2, C) F(3, C)
+#define ROWS6(F, C) ROWS4(F, C) F(4, C) F(5, C)
+#define COLS2(F, i) F(i, 0) F(i, 1)
+#define COLS4(F, i) COLS2(F, i) F(i, 2) F(i, 3)
+#define ZERO(i, c) __m512i a##i##c = _mm512_setzero_si512();
+#define ROW_START(i, C) const int8_t *x##i = q + (size_t)(i) * q_stride; COLS##C(ZERO, i)
+#define WEIGHTS(i, c) __m512i w##c = _mm512_load_si512(panel + 64 * (c));
+#define DOT(i, c) a##i##c = _mm512_dpbusd_epi32(a##i##c, w##c, xv);
+#define ROW_DOT(i, C)                         \
+  {                                           \
+    int32_t bits;                             \
+    memcpy(&bits, x##i + k, sizeof bits);     \
+    __m512i xv = _mm512_set1_epi32(bits);     \
+    COLS##C(DOT, i)                           \
+  }
+#define STORE(i, c) _mm512_store_si512(acc + (i) * WIDE + 16 * (c), a##i##c);
+#define ROW_STORE(i, C) COLS##C(STORE, i)
+#define TILE(R, C)                                                                                               \
+  static void tile##R##x##C(int32_t *acc, const uint8_t *panel, const int8_t *q, size_t q_stride, size_t bytes,  \
+                            const uint8_t *ahead) {                                                              \
+    ROWS##R(ROW_START, C);                                                                                       \
+    for (size_t k = 0; k < bytes; k += 4) {                                                                      \
+      COLS##C(WEIGHTS, 0)                                                                                        \
+      ROWS##R(ROW_DOT, C)                                                                                        \
+      panel += 64 * (C);                                                                                         \
+    }                                                                                                            \
+    (void)ahead;                                                                                                 \
+    ROWS##R(ROW_STORE, C)                                                                                        \
+  }
+TILE(6, 4)
+TILE(4, 4)
+TILE(2, 4)
+TILE(1, 4)
+TILE(6, 2)
+TILE(4, 2)
+TILE(2, 2)
+TILE(1, 2)
+
+typedef void (*tile_fn)(int32_t *acc, const uint8_t *panel, const int8_t *q, size_t q_stride, size_t bytes,
+                        const uint8_t *ahead);
+
+/* Rows that the next tile takes of `left`, and the tile. */
+static int32_t choose_tile(int32_t left, int32_t width, tile_fn *tile) {
+  static const tile_fn tiles[2][4] = {{tile6x4, tile4x4, tile2x4, tile1x4}, {tile6x2, tile4x2, tile2x2, tile1x2}};
+  int32_t rows = left >= 6 ? 6 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+  *tile = tiles[width == NARROW][rows == 6 ? 0 : rows == 4 ? 1 : rows == 2 ? 2 : 3];
+  return rows;
+}
+
+/* lanes = the outliers' partial sums of row i, outputs n ... n + 16 cols - 1. vpdpbusd picks the byte of a quad. */
+INLINE void panel_outliers(job *j, int32_t i, int32_t n, int32_t n1, int cols) {
+  const int32_t *index = j->x->out_index + (size_t)i * (size_t)j->x->k;
+  const float *value = j->x->out_value + (size_t)i * (size_t)j->x->k;
+  const __m512i shift = _mm512_set1_epi32(-128);
+  for (int c = 0; c < 4 * cols; c++) _mm512_store_ps(j->lanes + 16 * c, _mm512_setzero_ps());
+  for (int32_t t = 0; t < j->x->n_out[i]; t++) {
+    int32_t f = index[t];
+    float *lanes = j->lanes + (f & 3) * 16 * cols;
+    __m512 x = _mm512_set1_ps(value[t]);
+    int32_t place = static_place(j->w, f);
+    if (place >= 0) {
+      add_static(j->w, lanes, place, x, n, n1, cols);
+      continue;
+    }
+    const uint8_t *quad = j->panel + (size_t)(f >> 2) * (size_t)(64 * cols);
+    __m512i pick = _mm512_set1_epi32(1 << 8 * (f & 3));
+    for (int c = 0; c < cols; c++) {
+      __m512 v = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(shift, _mm512_load_si512(quad + 64 * c), pick));
+      _mm512_store_ps(lanes + 16 * c, _mm512_fmadd_ps(v, x, _mm512_load_ps(lanes + 16 * c)));
+    }
+  }
+}
+
+static void panel_outliers_wide(job *j, int32_t i, int32_t n, int32_t n1) { panel_outliers(j, i, n, n1, 4); }
+static void panel_outliers_narrow(job *j, int32_t i, int32_t n, int32_t n1) { panel_outliers(j, i, n, n1, 2); }
+
+static void panel_rows(job *j, int32_t n, int32_t n1, int32_t width) {
+  size_t bytes = row_bytes(j->w->k), q_stride = (size_t)j->x->q_stride;
+  for (int32_t i = 0; i < j->m;) {
+    tile_fn tile;
+    int32_t rows = choose_tile(j->m - i, width, &tile);
+    tile(j->acc, j->panel, j->x->q + (size_t)i * q_stride, q_stride, bytes, NULL);
+    for (int32_t r = 0; r < rows; r++, i++) {
+      const float *lanes = NULL;
+      if (j->x->n_out[i] > 0) {
+        if (width == WIDE) panel_outliers_wide(j, i, n, n1);
+        else panel_outliers_narrow(j, i, n, n1);
+        lanes = j->lanes;
+      }
+      for (int32_t c = 0; c < width && n + c < n1; c += 16)
+        finish_row(j, i, n + c, n1, j->acc + r * WIDE + c, lanes ? lanes + c : NULL, width);
+    }
+  }
+}
+
+static void linear_packed(job *j, int32_t n0, int32_t n1) {
+  int32_t width = panel_width(j->w->k);
+  for (int32_t n = n0; n < n1; n += width) {
+    pack(j, n, n1, width);
+    panel_rows(j, n, n1, width);
+  }
+}
+
+/* Streaming: 4 weight rows by R rows of x. */
+#define S_ROWS1(F) F(0)
+#define S_ROWS2(F) S_ROWS1(F) F(1)
+#define S_ROWS3(F) S_ROWS2(F) F(2)
+#define S_ROWS4(F) S_ROWS3(F) F(3)
+#define S_START(i) \
+  __m512i a##i##0 = _mm512_setzero_si512(), a##i##1 = a##i##0, a##i##2 = a##i##0, a##i##3 = a##i##0;
+#define S_DOT(i)                                                     \
+  {                                                                  \
+    __m512i xv = _mm512_load_si512(q + (size_t)(i) * q_stride + k);  \
+    a##i##0 = _mm512_dpbusd_epi32(a##i##0, w0, xv);                  \
+    a##i##1 = _mm512_dpbusd_epi32(a##i##1, w1, xv);                  \
+    a##i##2 = _mm512_dpbusd_epi32(a##i##2, w2, xv);                  \
+    a##i##3 = _mm512_dpbusd_epi32(a##i##3, w3, xv);                  \
+  }
+#define S_STORE(i) _mm_storeu_si128((void *)(acc + 16 * (i)), sum4(a##i##0, a##i##1, a##i##2, a##i##3));
+#define STREAM(R)                                                                                               \
+  static void stream##R(int32_t *acc, const uint8_t *const row[4], const int8_t *q, size_t q_stride, size_t bytes, \
+                        size_t ahead) {                                                                         \
+    const __m512i flip = _mm512_set1_epi8((char)0x80);                                                          \
+    S_ROWS##R(S_START);                                                                                         \
+    size_t k = 0;                                                                                               \
+    for (; k + 64 <= bytes; k += 64) {                                                                          \
+      __m512i w0 = _mm512_xor_si512(_mm512_loadu_si512(row[0] + k), flip);                                      \
+      __m512i w1 = _mm512_xor_si512(_mm512_loadu_si512(row[1] + k), flip);                                      \
+      __m512i w2 = _mm512_xor_si512(_mm512_loadu_si512(row[2] + k), flip);                                      \
+      __m512i w3 = _mm512_xor_si512(_mm512_loadu_si512(row[3] + k), flip);                                      \
+      for (int r = 0; r < 4; r++) _mm_prefetch((const char *)(row[r] + k + ahead), _MM_HINT_T0);                \
+      S_ROWS##R(S_DOT)                                                                                          \
+    }                                                                                                           \
+    if (k < bytes) {                                                                                            \
+      __mmask64 rest = ((__mmask64)1 << (bytes - k)) - 1;                                                       \
+      __m512i w0 = _mm512_xor_si512(_mm512_maskz_loadu_epi8(rest, row[0] + k), flip);                           \
+      __m512i w1 = _mm512_xor_si512(_mm512_maskz_loadu_epi8(rest, row[1] + k), flip);                           \
+      __m512i w2 = _mm512_xor_si512(_mm512_maskz_loadu_epi8(rest, row[2] + k), flip);                           \
+      __m512i w3 = _mm512_xor_si512(_mm512_maskz_loadu_epi8(rest, row[3] + k), flip);                           \
+      S_ROWS##R(S_DOT)                                                                                          \
+    }                                                                                                           \
+    S_ROWS##R(S_STORE)                                                                                          \
+  }
+
+/* The sums of four vectors. */
+INLINE __m128i sum4(__m512i a, __m512i b, __m512i c, __m512i d) {
+  __m512i r[4] = {a, b, c, d};
+  transpose4x4(r);
+  __m512i s = _mm512_add_epi32(_mm512_add_epi32(r[0], r[1]), _mm512_add_epi32(r[2], r[3]));
+  __m256i h = _mm256_add_epi32(_mm512_castsi512_si256(s), _mm512_extracti64x4_epi64(s, 1));
+  return _mm_add_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
+}
+
+STREAM(1)
+STREAM(2)
+STREAM(3)
+STREAM(4)
+
+typedef void (*stream_fn)(int32_t *acc, const uint8_t *const row[4], const int8_t *q, size_t q_stride, size_t bytes,
+                          size_t ahead);
+
+/* lanes [4][16] = the outliers' partial sums of row i, outputs n ... n+15, from the rows at data + offset. */
+static void stream_outliers(job *j, int32_t i, int32_t n, int32_t n1, const uint8_t *data, __m512i offset) {
+  const int32_t *index = j->x->out_index + (size_t)i * (size_t)j->x->k;
+  const float *value = j->x->out_value + (size_t)i * (size_t)j->x->k;
+  for (int c = 0; c < 4; c++) _mm512_store_ps(j->lanes + 16 * c, _mm512_setzero_ps());
+  for (int32_t t = 0; t < j->x->n_out[i]; t++) {
+    int32_t f = index[t];
+    float *lanes = j->lanes + (f & 3) * 16;
+    int32_t place = static_place(j->w, f);
+    if (place >= 0) {
+      add_static(j->w, lanes, place, _mm512_set1_ps(value[t]), n, n1, 1);
+      continue;
+    }
+    /* the byte stays in the highest 8 bits, 2^24 too large: x takes 2^-24, which is exact */
+    __m512i v = _mm512_i32gather_epi32(offset, data + (f & ~3), 1);
+    v = _mm512_sll_epi32(v, _mm_cvtsi32_si128(24 - 8 * (f & 3)));
+    v = _mm512_and_si512(v, _mm512_set1_epi32((int32_t)0xff000000u));
+    __m512 x = _mm512_set1_ps(value[t] * 0x1p-24f);
+    _mm512_store_ps(lanes, _mm512_fmadd_ps(_mm512_cvtepi32_ps(v), x, _mm512_load_ps(lanes)));
+  }
+}
+
+static void linear_streamed(job *j, int32_t n0, int32_t n1) {
+  static const stream_fn streams[STREAM_ROWS] = {stream1, stream2, stream3, stream4};
+  size_t bytes = row_bytes(j->w->k), q_stride = (size_t)j->x->q_stride, row_stride = (size_t)j->w->row_stride;
+  for (int32_t n = n0; n < n1; n += 16) {
+    const uint8_t *data = (const uint8_t *)j->w->data + (size_t)n * row_stride;
+    const uint8_t *row[16];
+    for (int32_t r = 0; r < 16; r++) row[r] = data + (size_t)(n + r < n1 ? r : n1 - 1 - n) * row_stride;
+    for (int32_t r = 0; r < 16 && n + r < n1; r += 4)
+      streams[j->m - 1](j->acc + r, row + r, j->x->q, q_stride, bytes, 4 * row_stride);
+    __m512i at = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    at = _mm512_min_epi32(at, _mm512_set1_epi32(n1 - 1 - n));
+    at = _mm512_mullo_epi32(at, _mm512_set1_epi32((int32_t)row_stride));
+    for (int32_t i = 0; i < j->m; i++) {
+      if (j->x->n_out[i] > 0) stream_outliers(j, i, n, n1, data, at);
+      finish_row(j, i, n, n1, j->acc + 16 * i, j->x->n_out[i] > 0 ? j->lanes : NULL, 16);
+    }
+  }
+}
+
+/* Many outliers are cheaper from a panel. */
+static int is_sparse(const otr_quantized *x, int32_t m) {
+  for (int32_t i = 0; i < m; i++)
+    if (x->n_out[i] > x->k / 8) return 0;
+  return 1;
+}
+
+static uint32_t worst_of(uint32_t worst, __m512i v) {
+  uint32_t all = _mm512_reduce_max_epu32(v);
+  return all > worst ? all : worst;
+}
+
+void otr_linear_avx512vnni(otr_found *found, float *y, size_t y_stride, const otr_quantized *x, const otr_host_weight *w,
+                           int32_t m, int32_t n0, int32_t n1, void *scratch) {
+  job j = {.x = x, .w = w, .y = y, .y_stride = y_stride, .m = m, .acc = scratch, .worst = _mm512_setzero_si512()};
+  j.lanes = (float *)(void *)(j.acc + TILE_ROWS * WIDE);
+  j.panel = (uint8_t *)(j.lanes + 4 * WIDE);
+  if (m <= STREAM_ROWS && is_sparse(x, m)) linear_streamed(&j, n0, n1);
+  else linear_packed(&j, n0, n1);
+  found->worst = worst_of(found->worst, j.worst);
+}
+
+/* f16 linears: R rows of x by 4 outputs. */
+#define H_START(i) __m512 a##i##0 = _mm512_setzero_ps(), a##i##1 = a##i##0, a##i##2 = a##i##0, a##i##3 = a##i##0;
+#define H_DOT(i)                                                                                       \
+  {                                                                                                    \
+    __m512 xv = _mm512_cvtph_ps(_mm256_load_si256((const void *)(x + (size_t)(i) * x_stride + k)));    \
+    a##i##0 = _mm512_fmadd_ps(xv, w0, a##i##0);                                                        \
+    a##i##1 = _mm512_fmadd_ps(xv, w1, a##i##1);                                                        \
+    a##i##2 = _mm512_fmadd_ps(xv, w2, a##i##2);                                                        \
+    a##i##3 = _mm512_fmadd_ps(xv, w3, a##i##3);                                                        \
+  }
+#define H_STORE(i) _mm_store_ps(sums + 16 * (i), lanesum4(a##i##0, a##i##1, a##i##2, a##i##3));
+#define HALF_TILE(R)                                                                                       \
+  static void half_tile##R(float *sums, const uint16_t *const row[4], const uint16_t *x, size_t x_stride,  \
+                           size_t halves, size_t ahead) {                                                  \
+    S_ROWS##R(H_START);                                                                                    \
+    for (size_t k = 0; k < halves; k += 16) {                                                              \
+      __m512 w0 = f16_value(_mm256_loadu_si256((const void *)(row[0] + k)));                               \
+      __m512 w1 = f16_value(_mm256_loadu_si256((const void *)(row[1] + k)));                               \
+      __m512 w2 = f16_value(_mm256_loadu_si256((const void *)(row[2] + k)));                               \
+      __m512 w3 = f16_value(_mm256_loadu_si256((const void *)(row[3] + k)));                               \
+      for (int r = 0; r < 4; r++) _mm_prefetch((const char *)(row[r] + k + ahead), _MM_HINT_T0);           \
+      S_ROWS##R(H_DOT)                                                                                     \
+    }                                                                                                      \
+    S_ROWS##R(H_STORE)                                                                                     \
+  }
+
+/* p[l] += p[l + 8], then 4. */
+INLINE __m128 fold(__m512 p) {
+  __m256 h = _mm256_add_ps(_mm512_castps512_ps256(p), _mm512_extractf32x8_ps(p, 1));
+  return _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+}
+
+/* The ends of four lanesum<16>. */
+INLINE __m128 lanesum4(__m512 a, __m512 b, __m512 c, __m512 d) {
+  __m128 p = fold(a), q = fold(b), r = fold(c), s = fold(d);
+  __m128 pq = _mm_add_ps(_mm_movelh_ps(p, q), _mm_movehl_ps(q, p)); /* h = 2 */
+  __m128 rs = _mm_add_ps(_mm_movelh_ps(r, s), _mm_movehl_ps(s, r));
+  return _mm_add_ps(_mm_shuffle_ps(pq, rs, _MM_SHUFFLE(2, 0, 2, 0)), _mm_shuffle_ps(pq, rs, _MM_SHUFFLE(3, 1, 3, 1)));
+}
+
+#define S_ROWS6(F) S_ROWS4(F) F(4) F(5)
+HALF_TILE(6)
+HALF_TILE(4)
+HALF_TILE(2)
+HALF_TILE(1)
+
+typedef void (*half_tile_fn)(float *sums, const uint16_t *const row[4], const uint16_t *x, size_t x_stride,
+                             size_t halves, size_t ahead);
+
+static int32_t choose_half_tile(int32_t left, half_tile_fn *tile) {
+  int32_t rows = left >= 6 ? 6 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+  *tile = rows == 6 ? half_tile6 : rows == 4 ? half_tile4 : rows == 2 ? half_tile2 : half_tile1;
+  return rows;
+}
+
+void otr_linear16_avx512vnni(otr_found *found, float *y, size_t y_stride, const otr_rounded *x, const otr_host_weight *w,
+                             int32_t m, int32_t n0, int32_t n1, void *scratch) {
+  float *sums = scratch; /* [TILE_ROWS][16] */
+  size_t halves = row_bytes(w->k), row_stride = (size_t)w->row_stride, x_stride = (size_t)x->stride;
+  __m512i worst = _mm512_setzero_si512();
+  for (int32_t n = n0; n < n1; n += 16) {
+    const uint16_t *row[16];
+    for (int32_t r = 0; r < 16; r++)
+      row[r] = (const uint16_t *)w->data + (size_t)(n + r < n1 ? n + r : n1 - 1) * row_stride;
+    __mmask16 live = mask16(n1 - n);
+    __m512 scale_w = _mm512_maskz_loadu_ps(live, w->scale + n);
+    half_tile_fn tile;
+    for (int32_t i = 0, rows; i < m; i += rows) {
+      rows = choose_half_tile(m - i, &tile);
+      for (int32_t r = 0; r < 16 && n + r < n1; r += 4)
+        tile(sums + r, row + r, x->x16 + (size_t)i * x_stride, x_stride, halves, 4 * row_stride);
+      for (int32_t r = 0; r < rows; r++) {
+        __m512 v = _mm512_mul_ps(_mm512_load_ps(sums + 16 * r), _mm512_set1_ps(x->pow2e[i + r]));
+        finish(&worst, y + (size_t)(i + r) * y_stride + n, _mm512_mul_ps(v, scale_w), w->bias ? w->bias + n : NULL, live);
+      }
+    }
+  }
+  found->worst = worst_of(found->worst, worst);
+}
