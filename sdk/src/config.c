@@ -148,8 +148,7 @@ static otr_status llama3_scaling(const otr_gguf *gguf, otr_config *c) {
 static otr_status read_rope_scaling(const otr_gguf *gguf, otr_config *c) {
   char full[KEY_BYTES];
   otr_metadata_value value;
-  if (!find_key(gguf, c->arch, "rope.scaling.type", &value, full))
-    return linear_scaling(gguf, c, "rope.scale_linear");
+  if (!find_key(gguf, c->arch, "rope.scaling.type", &value, full)) return linear_scaling(gguf, c, "rope.scale_linear");
   if (string_is(&value, "none")) return OTR_STATUS_OK;
   if (string_is(&value, "linear")) return linear_scaling(gguf, c, "rope.scaling.factor");
   if (string_is(&value, "llama3")) return llama3_scaling(gguf, c);
@@ -173,8 +172,7 @@ static otr_status read_rule(const otr_gguf *gguf, otr_config *c) {
     o.rule = OTR_OUTLIERS_OFF;
   else
     return otr_fail(OTR_STATUS_BAD_FORMAT, "key outrider.outliers.rule names no rule");
-  if (otr_rule_override(&o, &c->rule) != OTR_STATUS_OK)
-    return otr_fail_in(OTR_STATUS_BAD_FORMAT, "outrider.outliers");
+  if (otr_rule_override(&o, &c->rule) != OTR_STATUS_OK) return otr_fail_in(OTR_STATUS_BAD_FORMAT, "outrider.outliers");
   return OTR_STATUS_OK;
 }
 
@@ -217,19 +215,28 @@ otr_status otr_config_read(const otr_gguf *gguf, otr_config *c) {
 
 int32_t otr_config_extent(const otr_config *c, otr_extent extent) {
   switch (extent) {
-    case OTR_EXTENT_DIM: return c->dim;
-    case OTR_EXTENT_FFN: return c->ffn_dim;
-    case OTR_EXTENT_Q: return c->n_heads * c->head_dim;
-    case OTR_EXTENT_KV: return c->n_kv_heads * c->head_dim;
-    case OTR_EXTENT_VOCAB: return c->vocab;
-    default: return 1;
+    case OTR_EXTENT_DIM:
+      return c->dim;
+    case OTR_EXTENT_FFN:
+      return c->ffn_dim;
+    case OTR_EXTENT_Q:
+      return c->n_heads * c->head_dim;
+    case OTR_EXTENT_KV:
+      return c->n_kv_heads * c->head_dim;
+    case OTR_EXTENT_VOCAB:
+      return c->vocab;
+    default:
+      return 1;
   }
 }
 
 otr_status otr_rule_override(const otr_outliers *o, otr_rule *rule) {
   switch (o->rule) {
-    case OTR_OUTLIERS_DEFAULT: return OTR_STATUS_OK;
-    case OTR_OUTLIERS_OFF: *rule = (otr_rule){OTR_RULE_OFF, 0.0f}; return OTR_STATUS_OK;
+    case OTR_OUTLIERS_DEFAULT:
+      return OTR_STATUS_OK;
+    case OTR_OUTLIERS_OFF:
+      *rule = (otr_rule){OTR_RULE_OFF, 0.0f};
+      return OTR_STATUS_OK;
     case OTR_OUTLIERS_RELATIVE:
       rule->kind = OTR_RULE_RELATIVE;
       rule->value = o->value == 0.0f ? DEFAULT_TAU : o->value;
@@ -244,7 +251,8 @@ otr_status otr_rule_override(const otr_outliers *o, otr_rule *rule) {
         return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "an absolute threshold of %g; it must be positive",
                         (double)rule->value);
       return OTR_STATUS_OK;
-    default: return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "outlier rule %d does not exist", o->rule);
+    default:
+      return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "outlier rule %d does not exist", o->rule);
   }
 }
 

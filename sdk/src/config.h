@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What a model is, read from metadata and checked: every size from a file is bounded here, before it is used.
  *
- * An architecture is data (architectures.c): the names of its tensors and a description of its block. A new one is a new
- * table, not a new forward pass. */
+ * An architecture is data (architectures.c): the names of its tensors and a description of its block. A new one is a
+ * new table, not a new forward pass. */
 #ifndef OTR_CONFIG_H
 #define OTR_CONFIG_H
 
@@ -39,10 +39,10 @@ typedef enum otr_extent {
 } otr_extent;
 
 enum {
-  OTR_TENSOR_OPTIONAL = 1,  /* the model can do without */
-  OTR_TENSOR_BIAS = 2,      /* a linear that may have a bias beside it */
-  OTR_TENSOR_ROTATED = 4,   /* rows are rotated by RoPE: put into the order (j, j + n_rot/2) on import */
-  OTR_TENSOR_VECTOR = 8     /* a gain: f32 [n] */
+  OTR_TENSOR_OPTIONAL = 1, /* the model can do without */
+  OTR_TENSOR_BIAS = 2,     /* a linear that may have a bias beside it */
+  OTR_TENSOR_ROTATED = 4,  /* rows are rotated by RoPE: put into the order (j, j + n_rot/2) on import */
+  OTR_TENSOR_VECTOR = 8    /* a gain: f32 [n] */
 };
 
 typedef struct otr_tensor_rule {
@@ -90,7 +90,7 @@ typedef struct otr_arch {
   int32_t n_steps;
   otr_norm_kind norm;
   otr_act_kind act;
-  const char *eps_key; /* after "<arch>." */
+  const char *eps_key;              /* after "<arch>." */
   int32_t source_pairs_interleaved; /* its GGUF files hold RoPE pairs (2j, 2j + 1) */
 } otr_arch;
 

@@ -111,8 +111,7 @@ static otr_status list_devices(const checker *c, otr_device_info *infos, uint32_
       if (!otr_info_write(to, &info, sizeof info))
         return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "struct_size of infos[0] is not set");
     }
-  if (infos && *n > capacity)
-    return otr_fail(OTR_STATUS_BUFFER_TOO_SMALL, "%d devices, room for %d", *n, capacity);
+  if (infos && *n > capacity) return otr_fail(OTR_STATUS_BUFFER_TOO_SMALL, "%d devices, room for %d", *n, capacity);
   return OTR_STATUS_OK;
 }
 
@@ -242,7 +241,9 @@ otr_status otr_runtime_device(const otr_runtime *r, otr_device_info *info) {
   return OTR_STATUS_OK;
 }
 
-int32_t otr_runtime_threads(const otr_runtime *r) { return r ? otr_parallel_threads(r->parallel) : 0; }
+int32_t otr_runtime_threads(const otr_runtime *r) {
+  return r ? otr_parallel_threads(r->parallel) : 0;
+}
 
 void otr_runtime_memory(const otr_runtime *r, uint64_t *now_bytes, uint64_t *peak_bytes) {
   if (now_bytes) *now_bytes = r ? atomic_load(&r->memory.now) : 0;

@@ -11,7 +11,7 @@ struct otr_runtime {
   otr_parallel *parallel;
   otr_device *device;
   otr_device_info info;
-  atomic_int users; /* open models and linears */
+  atomic_int users;     /* open models and linears */
   pthread_mutex_t turn; /* one pass on the device at a time */
   otr_log_fn log;
   void *log_user;
