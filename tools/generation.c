@@ -144,12 +144,16 @@ otr_status tool_generate(tool_speaker *speaker, const int32_t *ids, int32_t n_id
   params.max_tokens = max_tokens;
   params.on_piece = take_piece;
   params.user = answer;
+  const size_t n_before = answer->n_ids;
   answer->first = 0.0;
   answer->result = (otr_generate_result)OTR_GENERATE_RESULT_INIT;
   answer->start = tool_seconds();
   otr_status status =
       otr_generate(speaker->session, speaker->language.tokenizer, speaker->sampler, &params, &answer->result);
   answer->end = tool_seconds();
+  /* Text that was held back to the end comes with the last id once more. */
+  size_t most = n_before + (size_t)answer->result.n_tokens;
+  if (answer->n_ids > most) answer->n_ids = most;
   if (answer->full) return otr_fail(OTR_STATUS_NO_MEMORY, "an answer of %zu bytes", answer->n_bytes);
   if (ferror(stdout)) return otr_fail(OTR_STATUS_IO, "writing standard output");
   return tool_text_status(status);
