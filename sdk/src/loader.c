@@ -409,8 +409,7 @@ static otr_status load_linear(loader *l, const otr_tensor_rule *rule, int32_t la
 
 static otr_status load_tensor(loader *l, const otr_tensor_rule *rule, int32_t layer) {
   char name[OTR_NAME_BYTES];
-  otr_loaded scratch = {0};
-  otr_loaded *out = l->filling ? (otr_loaded *)otr_model_role(l->model, layer, rule->role) : &scratch;
+  otr_loaded *out = (otr_loaded *)otr_model_role(l->model, layer, rule->role);
   otr_tensor_name(name, rule, layer, ".weight");
   const otr_gguf_tensor *t = take(l, name);
   if (!t) {
@@ -461,8 +460,10 @@ static otr_status measure(loader *l, otr_model *model, const otr_model_params *p
   /* Every layer has tensors: more layers than tensors is a lie, found before anything of that size is taken. */
   if (model->config.n_layers > model->gguf->n_tensors)
     return otr_fail(OTR_STATUS_BAD_FORMAT, "%d layers, but %d tensors", model->config.n_layers, model->gguf->n_tensors);
+  size_t tensors = (size_t)model->config.n_layers * OTR_LAYER_ROLES + OTR_ROLES - OTR_LAYER_ROLES;
+  model->tensors = otr_memory_take_array(l->memory, tensors, sizeof *model->tensors);
   l->used = otr_memory_take_array(l->memory, (size_t)model->gguf->n_tensors, 1);
-  return l->used ? walk(l) : OTR_STATUS_NO_MEMORY;
+  return model->tensors && l->used ? walk(l) : OTR_STATUS_NO_MEMORY;
 }
 
 static void finish(loader *l) {
@@ -485,9 +486,6 @@ static otr_status fill(loader *l) {
       OTR_TRY(walk(l));
     }
   }
-  size_t tensors = (size_t)m->config.n_layers * OTR_LAYER_ROLES + OTR_ROLES - OTR_LAYER_ROLES;
-  m->tensors = otr_memory_take_array(l->memory, tensors, sizeof *m->tensors);
-  if (!m->tensors) return OTR_STATUS_NO_MEMORY;
   if (l->scratch_floats > 0) {
     l->scratch = otr_memory_take_array(l->memory, threads, l->scratch_floats * sizeof(float));
     if (!l->scratch) return OTR_STATUS_NO_MEMORY;

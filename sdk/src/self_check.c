@@ -87,7 +87,7 @@ static const otr_case cases[] = {
 /* The fixed work that devices are ranked by: one row, then some. */
 static const otr_case work[] = {
     {.code = OTR_OP_LINEAR, .m = 1, .k = 1024, .n = 1024, .rule = {OTR_RULE_RELATIVE, 4.0f}},
-    {.code = OTR_OP_LINEAR, .m = 16, .k = 1024, .n = 512, .rule = {OTR_RULE_RELATIVE, 4.0f}},
+    {.code = OTR_OP_LINEAR, .m = 64, .k = 1024, .n = 1024, .rule = {OTR_RULE_RELATIVE, 4.0f}},
 };
 
 static otr_status check_one(otr_device *device, otr_device *reference, const otr_case *c) {
