@@ -49,7 +49,7 @@ struct otr_prepared {
   otr_worker *workers;
   char *scratch; /* [n_threads, scratch_stride] */
   size_t scratch_stride;
-  void **page_base; /* [max_rows, max_pages]: a table for each sequence of the step */
+  void **page_base; /* [max_sequences, max_table] */
   const otr_step *step;
   int32_t at, n_chain; /* operations of the run being shared out */
   int32_t n_units[OTR_LINEAR_PARTS], unit_outputs;

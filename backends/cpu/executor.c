@@ -93,7 +93,7 @@ static void rope_kv_rows(const otr_prepared *p, const otr_host_op *h, otr_worker
     int32_t position = step->row[i].position;
     size_t in_page = (size_t)(position % OTR_CHUNK);
     void *page =
-        p->page_base[(size_t)step->row[i].sequence * (size_t)p->program.max_pages + (size_t)(position / OTR_CHUNK)];
+        p->page_base[(size_t)step->row[i].sequence * (size_t)p->program.max_table + (size_t)(position / OTR_CHUNK)];
     kernels->rope(&w->found, h->q16 + (size_t)i * q_width, h->x + (size_t)i * q_width, cos, sin, o->n_heads, d,
                   o->n_rot);
     kernels->rope(&w->found, row16, h->y + (size_t)i * kv_width, cos, sin, o->n_kv_heads, d, o->n_rot);
@@ -254,7 +254,7 @@ static void attention_task(void *context, int32_t index, int32_t worker) {
       .window = o->window,
       .scale = o->scale,
       .slopes = h->bias,
-      .page_base = p->page_base + (size_t)p->step->row[first].sequence * (size_t)p->program.max_pages,
+      .page_base = p->page_base + (size_t)p->step->row[first].sequence * (size_t)p->program.max_table,
       .kv = p->program.kv,
       .kv_layer = o->kv_layer,
   };
@@ -272,8 +272,8 @@ static void resolve_pages(otr_prepared *p) {
   for (int32_t i = 0; i < s->n_rows; i++) {
     if (i + 1 < s->n_rows && s->row[i + 1].sequence == s->row[i].sequence) continue;
     int32_t sequence = s->row[i].sequence, n = s->row[i].position / OTR_CHUNK + 1;
-    for (int32_t c = 0; c < n && c < p->program.max_pages; c++)
-      p->page_base[(size_t)sequence * (size_t)p->program.max_pages + (size_t)c] =
+    for (int32_t c = 0; c < n && c < p->program.max_table; c++)
+      p->page_base[(size_t)sequence * (size_t)p->program.max_table + (size_t)c] =
           otr_cpu_host(s->page_table[sequence][c]);
   }
 }

@@ -150,8 +150,7 @@ static bool key_less(const otr_gguf *gguf, uint32_t a, uint32_t b) {
   return otr_metadata_compare(&values[a], values[b].key, values[b].key_bytes) < 0;
 }
 
-/* Bytes of an element of a fixed-size type, 0 for strings, arrays and numbers that are no type. */
-static uint32_t element_bytes(uint32_t type) {
+uint32_t otr_metadata_element_bytes(otr_metadata_type type) {
   switch (type) {
     case OTR_METADATA_U8:
     case OTR_METADATA_I8:
@@ -187,7 +186,7 @@ static otr_status take_strings(cursor *c, uint64_t count) {
 
 static otr_status take_elements(cursor *c, uint32_t type, uint64_t count) {
   if (type == OTR_METADATA_STRING) return take_strings(c, count);
-  uint32_t size = element_bytes(type);
+  uint32_t size = otr_metadata_element_bytes((otr_metadata_type)type);
   if (size == 0) return otr_fail(OTR_STATUS_BAD_FORMAT, "value type %u", (unsigned)type);
   if (count > (c->file_bytes - c->position) / size)
     return otr_fail(OTR_STATUS_BAD_FORMAT, "%llu elements do not fit in the file", (unsigned long long)count);

@@ -68,6 +68,8 @@ struct otr_metadata {
   struct otr_metadata_owner *owner; /* NULL when it is a member of an otr_gguf */
 };
 
+/** Bytes of an element of a fixed-size type, 0 for strings, arrays and numbers that are no type. */
+uint32_t otr_metadata_element_bytes(otr_metadata_type type);
 /** Order of a key against another: < 0, 0, > 0. */
 int otr_metadata_compare(const otr_metadata_value *value, const char *key, size_t key_bytes);
 
