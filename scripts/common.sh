@@ -40,6 +40,9 @@ need_build_tools() {
   need cc gcc libc6-dev
   need cmake cmake
   need ninja ninja-build
+  need pkg-config pkg-config
+  need_that "pkg-config --exists jansson" libjansson-dev
+  need_that "pkg-config --exists libutf8proc" libutf8proc-dev
 }
 
 need_model_tools() {

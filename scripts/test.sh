@@ -26,10 +26,7 @@ build_and_run() {
 need_build_tools
 need clang clang
 need python3 python3
-need pkg-config pkg-config
 need_that "pkg-config --exists check" check
-need_that "pkg-config --exists jansson" libjansson-dev
-need_that "pkg-config --exists libutf8proc" libutf8proc-dev
 install_missing
 clang_version=$(clang -dumpversion | cut -d . -f 1)
 need_that "echo 'int LLVMFuzzerTestOneInput(const char *d, long n) { return d && n < 0; }' |

@@ -63,9 +63,8 @@ static otr_status lay_out(otr_model *m, const otr_forward_params *p, otr_forward
     OTR_TRY(place(f, rows * (size_t)slot_width(c, (otr_slot)i), sizeof(float), &f->slot[i]));
   size_t quantized = device->ops->quantized_bytes(device, p->max_rows, widest_input(c));
   size_t rounded = device->ops->rounded_bytes(device, p->max_rows, widest_input(c));
-  bool planned = m->tensors == NULL; /* before weights are loaded: assume both */
-  if (planned || has_type(m, OTR_WEIGHT_INT8)) OTR_TRY(place(f, quantized, 1, &f->quantized));
-  if (!planned && has_type(m, OTR_WEIGHT_F16)) OTR_TRY(place(f, rounded, 1, &f->rounded));
+  if (has_type(m, OTR_WEIGHT_INT8)) OTR_TRY(place(f, quantized, 1, &f->quantized));
+  if (has_type(m, OTR_WEIGHT_F16)) OTR_TRY(place(f, rounded, 1, &f->rounded));
   OTR_TRY(place(f, device->ops->q16_bytes(device, p->max_rows, c->n_heads * c->head_dim), 1, &f->q16));
   OTR_TRY(place(f, logits * (size_t)c->dim, sizeof(float), &f->selected));
   OTR_TRY(place(f, logits * (size_t)c->vocab, sizeof(float), &f->logits));
@@ -216,7 +215,7 @@ static void add_step(builder *b, const otr_block_step *s) {
 }
 
 static void add_tap(builder *b, otr_ref x, int32_t index) {
-  if (!b->f->hidden.buffer) return;
+  if (!b->f->keep_hidden) return;
   size_t state = (size_t)b->f->max_rows * (size_t)b->config->dim * sizeof(float);
   otr_ref out = {b->f->hidden.buffer, b->f->hidden.offset + (size_t)index * state};
   append(b, OTR_OP_COPY)->u.copy = (otr_op_copy){.out = out, .x = x, .width = b->config->dim};
@@ -230,7 +229,7 @@ static void add_head(builder *b) {
   const otr_loaded *head = otr_model_role(b->model, 0, c->tied_head ? OTR_ROLE_TOKEN_EMBD : OTR_ROLE_OUTPUT);
   otr_ref x = f->slot[OTR_SLOT_X];
   b->layer = c->n_layers;
-  if (f->hidden.buffer) {
+  if (f->keep_hidden) {
     add_norm(b, f->slot[OTR_SLOT_Y], x, norm);
     x = f->slot[OTR_SLOT_Y];
     add_tap(b, x, c->n_layers);
@@ -238,7 +237,7 @@ static void add_head(builder *b) {
   f->head_begin = f->n_ops;
   b->rows = OTR_ROWS_LOGITS;
   append(b, OTR_OP_SELECT)->u.select = (otr_op_select){.out = f->selected, .x = x, .width = c->dim};
-  if (!f->hidden.buffer) add_norm(b, f->selected, f->selected, norm);
+  if (!f->keep_hidden) add_norm(b, f->selected, f->selected, norm);
   b->quantized_x = b->rounded_x = (otr_ref){0};
   add_linears(b, f->selected, &head, &f->logits, 1);
 }
@@ -274,7 +273,8 @@ static otr_program program_of(const otr_model *m, const otr_forward_params *p, c
 
 otr_status otr_forward_create(otr_model *m, const otr_forward_params *p, otr_forward *f) {
   otr_device *device = m->runtime->device;
-  *f = (otr_forward){.max_rows = p->max_rows, .max_logits = p->max_logits, .capacity = most_ops(m)};
+  *f = (otr_forward){
+      .max_rows = p->max_rows, .max_logits = p->max_logits, .keep_hidden = p->keep_hidden, .capacity = most_ops(m)};
   OTR_TRY(lay_out(m, p, f));
   OTR_TRY(device->ops->buffer_create(device, f->activation_bytes, &f->activations));
   OTR_TRY(lay_out(m, p, f));
@@ -297,9 +297,21 @@ void otr_forward_destroy(otr_model *m, otr_forward *f) {
 }
 
 otr_status otr_forward_bytes(otr_model *m, const otr_forward_params *p, uint64_t *host, uint64_t *device_bytes) {
-  otr_forward f = {.max_rows = p->max_rows, .max_logits = p->max_logits};
+  otr_device *device = m->runtime->device;
+  otr_memory *memory = &m->runtime->memory;
+  otr_forward f = {
+      .max_rows = p->max_rows, .max_logits = p->max_logits, .keep_hidden = p->keep_hidden, .capacity = most_ops(m)};
   OTR_TRY(lay_out(m, p, &f));
-  *host = f.activation_bytes + (uint64_t)most_ops(m) * sizeof(otr_op);
-  *device_bytes = 0;
+  f.ops = otr_memory_take_array(memory, (size_t)f.capacity, sizeof *f.ops);
+  if (!f.ops) return OTR_STATUS_NO_MEMORY;
+  build(m, &f);
+  uint64_t parts[4];
+  otr_program body = program_of(m, p, f.ops, f.n_ops);
+  otr_program head = program_of(m, p, f.ops + f.head_begin, f.n_ops - f.head_begin);
+  device->ops->prepared_bytes(device, &body, &parts[0], &parts[1]);
+  device->ops->prepared_bytes(device, &head, &parts[2], &parts[3]);
+  *host = f.activation_bytes + (uint64_t)f.capacity * sizeof *f.ops + parts[0] + parts[2];
+  *device_bytes = parts[1] + parts[3];
+  otr_memory_give_array(memory, f.ops, (size_t)f.capacity, sizeof *f.ops);
   return OTR_STATUS_OK;
 }

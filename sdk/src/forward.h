@@ -15,7 +15,7 @@ typedef struct otr_forward {
   otr_ref slot[OTR_SLOTS];
   otr_ref quantized, rounded, q16;
   otr_ref selected, logits, hidden;
-  int32_t max_rows, max_logits;
+  int32_t max_rows, max_logits, keep_hidden;
   otr_prepared *body; /* the whole pass */
   otr_prepared *head; /* ops[head_begin …] only, for more rows' logits */
 } otr_forward;

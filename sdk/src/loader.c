@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "dequantize.h"
+#include "glob.h"
 #include "model.h"
 #include "numerics.h"
 #include "quantize_weights.h"
@@ -55,32 +56,6 @@ static otr_status check_type(const otr_gguf_tensor *t) {
   if (otr_dequantize_supported(t->type)) return OTR_STATUS_OK;
   return otr_fail(OTR_STATUS_UNSUPPORTED, "tensor %s has type %s, which is not supported", t->name,
                   otr_ggml_type_name(t->type));
-}
-
-/** Globs with * and ?. */
-static bool matches(const char *glob, const char *name) {
-  const char *star = NULL, *retry = NULL;
-  while (*name) {
-    if (*glob == *name || *glob == '?') {
-      glob++, name++;
-    } else if (*glob == '*') {
-      star = glob++;
-      retry = name;
-    } else if (star) {
-      glob = star + 1;
-      name = ++retry;
-    } else {
-      return false;
-    }
-  }
-  while (*glob == '*') glob++;
-  return *glob == 0;
-}
-
-static bool is_kept_f16(const loader *l, const char *name) {
-  for (int32_t i = 0; i < l->params->n_keep_f16; i++)
-    if (matches(l->params->keep_f16[i], name)) return true;
-  return false;
 }
 
 /* ---- places in the made buffer ----------------------------------------------------------------------------------- */
@@ -355,7 +330,8 @@ static otr_status make_weight(loader *l, const otr_gguf_tensor *t, const otr_wei
 
 static otr_status load_quantized(loader *l, const otr_gguf_tensor *t, otr_row_order order, otr_weight *w) {
   OTR_TRY(check_type(t));
-  w->type = is_kept_f16(l, t->name) ? OTR_WEIGHT_F16 : OTR_WEIGHT_INT8;
+  bool keep_f16 = otr_glob_any(l->params->keep_f16, l->params->n_keep_f16, t->name);
+  w->type = keep_f16 ? OTR_WEIGHT_F16 : OTR_WEIGHT_INT8;
   size_t size = w->type == OTR_WEIGHT_INT8 ? 1 : sizeof(uint16_t);
   w->row_stride = (int64_t)(((size_t)w->k * size + 63) / 64 * 64 / size);
   w->n_static = w->type == OTR_WEIGHT_INT8 && l->params->f16_columns_all ? w->k : 0;
@@ -409,8 +385,7 @@ static otr_status load_linear(loader *l, const otr_tensor_rule *rule, int32_t la
 
 static otr_status load_tensor(loader *l, const otr_tensor_rule *rule, int32_t layer) {
   char name[OTR_NAME_BYTES];
-  otr_loaded scratch = {0};
-  otr_loaded *out = l->filling ? (otr_loaded *)otr_model_role(l->model, layer, rule->role) : &scratch;
+  otr_loaded *out = (otr_loaded *)otr_model_role(l->model, layer, rule->role);
   otr_tensor_name(name, rule, layer, ".weight");
   const otr_gguf_tensor *t = take(l, name);
   if (!t) {
@@ -461,8 +436,10 @@ static otr_status measure(loader *l, otr_model *model, const otr_model_params *p
   /* Every layer has tensors: more layers than tensors is a lie, found before anything of that size is taken. */
   if (model->config.n_layers > model->gguf->n_tensors)
     return otr_fail(OTR_STATUS_BAD_FORMAT, "%d layers, but %d tensors", model->config.n_layers, model->gguf->n_tensors);
+  size_t tensors = (size_t)model->config.n_layers * OTR_LAYER_ROLES + OTR_ROLES - OTR_LAYER_ROLES;
+  model->tensors = otr_memory_take_array(l->memory, tensors, sizeof *model->tensors);
   l->used = otr_memory_take_array(l->memory, (size_t)model->gguf->n_tensors, 1);
-  return l->used ? walk(l) : OTR_STATUS_NO_MEMORY;
+  return model->tensors && l->used ? walk(l) : OTR_STATUS_NO_MEMORY;
 }
 
 static void finish(loader *l) {
@@ -485,9 +462,6 @@ static otr_status fill(loader *l) {
       OTR_TRY(walk(l));
     }
   }
-  size_t tensors = (size_t)m->config.n_layers * OTR_LAYER_ROLES + OTR_ROLES - OTR_LAYER_ROLES;
-  m->tensors = otr_memory_take_array(l->memory, tensors, sizeof *m->tensors);
-  if (!m->tensors) return OTR_STATUS_NO_MEMORY;
   if (l->scratch_floats > 0) {
     l->scratch = otr_memory_take_array(l->memory, threads, l->scratch_floats * sizeof(float));
     if (!l->scratch) return OTR_STATUS_NO_MEMORY;

@@ -48,6 +48,10 @@ void otr_decoder_destroy(otr_decoder *decoder) {
   otr_text_give(allocator, decoder, 1, sizeof *decoder);
 }
 
+size_t otr_decoder_room(const otr_decoder *decoder) {
+  return decoder->text_room;
+}
+
 /* Moves whole characters from bytes to text; keeps an unfinished one at the end. */
 static size_t move_whole(otr_decoder *d) {
   size_t at = 0, n = 0;

@@ -15,5 +15,7 @@ otr_status otr_tokenizer_check_id(const otr_tokenizer *tokenizer, int32_t id);
 /** What an id of the vocabulary gives under the flags OTR_DECODE_…; `first`: nothing but control tokens before it. */
 const char *otr_tokenizer_decoded(const otr_tokenizer *tokenizer, int32_t id, uint32_t flags, bool first,
                                   size_t *n_bytes);
+/** The most bytes that one call of the decoder gives. */
+size_t otr_decoder_room(const otr_decoder *decoder);
 
 #endif
