@@ -44,6 +44,16 @@ void kit_remove(char *path) {
   free(path);
 }
 
+llama_shape kit_small_shape(void) {
+  llama_shape shape = tiny_model_shape();
+  shape.dim = 24;
+  shape.n_heads = 2;
+  shape.n_kv_heads = 1;
+  shape.ffn = 40;
+  shape.n_layers = 2;
+  return shape;
+}
+
 char *kit_tiny_file(const llama_shape *shape, uint64_t seed) {
   char *path = kit_new_file("tiny");
   llama_shape usual = tiny_model_shape();

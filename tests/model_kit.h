@@ -21,7 +21,9 @@ const char *kit_device(int32_t index);
 /** A file of its own in the current folder, "<name>_XXXXXX", for kit_remove. */
 char *kit_new_file(const char *name);
 void kit_remove(char *path);
-/** The tiny model as a file, for kit_remove. */
+/** A shape that is quick to evaluate: for tests that are about positions and not about values. */
+llama_shape kit_small_shape(void);
+/** The tiny model (shape NULL: as it is) as a file, for kit_remove. */
 char *kit_tiny_file(const llama_shape *shape, uint64_t seed);
 
 otr_runtime *kit_runtime(const char *device, int32_t n_threads);

@@ -16,7 +16,8 @@ static size_t vocab;
 static int32_t ids[MAX_N], other[MAX_N];
 
 static void set_up_file(void) {
-  path = kit_tiny_file(NULL, 1);
+  llama_shape shape = kit_small_shape();
+  path = kit_tiny_file(&shape, 1);
   kit_ids(ids, MAX_N, 320, 7);
   kit_ids(other, MAX_N, 320, 8);
 }
@@ -69,7 +70,8 @@ END_TEST
 START_TEST(copies_part_ways) {
   static const int32_t lengths[] = {1, 255, 256, 257, 400};
   open_device(_i);
-  otr_session *a = kit_session(k.model, 512, 128), *b = kit_session(k.model, 512, 512), *c = kit_session(k.model, 512, 1);
+  otr_session *a = kit_session(k.model, 512, 128), *b = kit_session(k.model, 512, 512),
+              *c = kit_session(k.model, 512, 1);
   for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
     int32_t n = lengths[i];
     otr_session_reset(a);

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Evaluating: the same bits however the rows are cut, shared out or joined, and what is refused. Each test runs on every
- * device of this machine (_i). */
+/* Evaluating: the same bits however the rows are cut, shared out or joined, and what is refused. Each test runs on
+ * every device of this machine (_i). */
 #include <math.h>
 #include <string.h>
 
 #include "model_kit.h"
 
-#define N 300 /* more than a page */
-#define MAX_N 700
+#define N 270 /* more than a page */
+#define MAX_N 530
 
 static char *path;
 static int32_t ids[MAX_N];
@@ -22,7 +22,7 @@ static void tear_down(void) {
 }
 
 START_TEST(splits_and_threads_give_the_same_bits) {
-  static const int32_t split[] = {1, 7, 64, 512};
+  static const int32_t splits[3][2] = {{1, 512}, {7, 64}, {7, 512}}; /* of 1, 2, 3 threads */
   kit reference = kit_open(path, "cpu", 1, NULL);
   size_t vocab = (size_t)kit_vocab(reference.model);
   float *want = kit_logits(reference.model, ids, N, N);
@@ -30,8 +30,8 @@ START_TEST(splits_and_threads_give_the_same_bits) {
   for (int32_t threads = 1; threads <= 3; threads++) {
     kit k = kit_open(path, kit_device(_i), threads, NULL);
     ck_assert_int_eq(otr_runtime_threads(k.runtime), threads);
-    for (size_t s = 0; s < sizeof split / sizeof split[0]; s++) {
-      float *got = kit_logits(k.model, ids, N, split[s]);
+    for (int s = 0; s < 2; s++) {
+      float *got = kit_logits(k.model, ids, N, splits[threads - 1][s]);
       kit_same(got, want, N * vocab, kit_device(_i));
       free(got);
     }
@@ -47,7 +47,7 @@ START_TEST(long_evals_are_cut_inside) {
   size_t vocab = (size_t)kit_vocab(k.model);
   float *want = kit_logits(k.model, ids, MAX_N, 512);
   float *all = malloc(MAX_N * vocab * sizeof *all);
-  for (int32_t batch = 33; batch < 400; batch += 171) {
+  for (int32_t batch = 33; batch < 300; batch += 241) {
     otr_session *s = kit_session(k.model, 1000, batch);
     ck_assert_int_eq(otr_session_room(s), 1024);
     ck_ok(otr_session_eval(s, ids, MAX_N, all));
@@ -115,7 +115,7 @@ static float *embedding_rows(otr_model *model, int32_t n, int32_t dim) {
   otr_session_params params = OTR_SESSION_PARAMS_INIT;
   otr_session *s;
   params.keep_hidden = 1;
-  params.n_ctx = params.n_batch = 512;
+  params.n_ctx = params.n_batch = n;
   ck_ok(otr_session_create(model, &params, &s));
   ck_ok(otr_session_eval(s, ids, n, NULL));
   int32_t rows = 0;

@@ -217,7 +217,6 @@ otr_status otr_session_slide(otr_session *s, int32_t keep, int32_t room) {
   if (room > OTR_MAX_POSITION - s->position)
     return otr_fail(OTR_STATUS_CONTEXT_FULL, "positions end at %d", OTR_MAX_POSITION);
   int32_t first = keep > s->position ? pages_below(s->position) : pages_below(keep);
-  if (s->dropped_end > s->dropped_begin && first > s->dropped_begin) first = s->dropped_begin;
   int32_t end = s->position / OTR_CHUNK; /* the page being written stays */
   int32_t can_drop = 0;
   for (int32_t i = first; i < end; i++) can_drop += s->page[i] != OTR_PAGE_NONE;

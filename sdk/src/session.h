@@ -19,7 +19,7 @@ struct otr_session {
   int32_t table_end; /* entries from here on hold no page */
   otr_page table[OTR_MAX_PAGES];      /* buffer NULL: none, or dropped */
   int32_t page[OTR_MAX_PAGES];        /* the page's number, or OTR_PAGE_NONE */
-  int32_t dropped_begin, dropped_end; /* pages [begin, end) have been dropped by a slide */
+  int32_t dropped_begin, dropped_end; /* all pages that slides dropped lie in [begin, end) */
 
   int32_t *tokens; /* [tokens_capacity] ids of the first tokens_known positions, -1 for given rows */
   int32_t tokens_capacity;
