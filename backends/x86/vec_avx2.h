@@ -163,6 +163,7 @@ typedef __m256 tv;
 #define TILE_LIST(X) X(1) X(2) X(3)
 VEC_FN tv tv_zero(void) { return _mm256_setzero_ps(); }
 VEC_FN tv tv_load(const float *p) { return _mm256_loadu_ps(p); }
+VEC_FN tv tv_load_f16(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p)); }
 /** acc + a * b where a * b is exact. */
 VEC_FN tv tv_fma_exact(float a, tv b, tv acc) { return _mm256_fmadd_ps(_mm256_set1_ps(a), b, acc); }
 VEC_FN tv tv_add(tv x, tv y) { return _mm256_add_ps(x, y); }

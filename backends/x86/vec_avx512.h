@@ -93,6 +93,7 @@ typedef __m512 tv;
 #define TILE_LIST(X) X(1) X(2) X(3) X(4) X(5) X(6)
 VEC_FN tv tv_zero(void) { return _mm512_setzero_ps(); }
 VEC_FN tv tv_load(const float *p) { return _mm512_loadu_ps(p); }
+VEC_FN tv tv_load_f16(const uint16_t *p) { return vf_load_f16(p); }
 /** acc + a * b where a * b is exact. */
 VEC_FN tv tv_fma_exact(float a, tv b, tv acc) { return _mm512_fmadd_ps(_mm512_set1_ps(a), b, acc); }
 VEC_FN tv tv_add(tv a, tv b) { return _mm512_add_ps(a, b); }
