@@ -281,7 +281,7 @@ static size_t scratch_bytes(const otr_cpu_device *device, const otr_program *pro
 }
 
 static size_t table_entries(const otr_program *program) {
-  return (size_t)program->max_rows * (size_t)(program->max_pages > 0 ? program->max_pages : 1);
+  return (size_t)program->max_sequences * (size_t)(program->max_table > 0 ? program->max_table : 1);
 }
 
 static void prepared_destroy(otr_device *device, otr_prepared *p) {
@@ -296,9 +296,17 @@ static void prepared_destroy(otr_device *device, otr_prepared *p) {
   otr_memory_give_array(m, p, 1, sizeof *p);
 }
 
-static otr_status prepare(otr_device *base, const otr_program *program, otr_prepared **out) {
+static otr_program with_defaults(const otr_program *program) {
+  otr_program p = *program;
+  if (p.max_table == 0) p.max_table = p.max_pages;
+  if (p.max_sequences == 0) p.max_sequences = p.max_rows;
+  return p;
+}
+
+static otr_status prepare(otr_device *base, const otr_program *given, otr_prepared **out) {
   otr_cpu_device *device = (otr_cpu_device *)base;
   size_t threads = (size_t)otr_parallel_threads(base->parallel);
+  const otr_program filled = with_defaults(given), *program = &filled;
   *out = NULL;
   otr_prepared *p = otr_memory_take_array(base->memory, 1, sizeof *p);
   if (!p) return OTR_STATUS_NO_MEMORY;
@@ -327,8 +335,9 @@ static otr_status prepare(otr_device *base, const otr_program *program, otr_prep
   return OTR_STATUS_OK;
 }
 
-static void prepared_bytes(const otr_device *base, const otr_program *program, uint64_t *host, uint64_t *device_bytes) {
+static void prepared_bytes(const otr_device *base, const otr_program *given, uint64_t *host, uint64_t *device_bytes) {
   size_t threads = (size_t)otr_parallel_threads(base->parallel);
+  const otr_program filled = with_defaults(given), *program = &filled;
   *host = sizeof(otr_prepared) + (uint64_t)program->n_ops * sizeof(otr_host_op) +
           threads * (scratch_bytes((const otr_cpu_device *)base, program) + sizeof(otr_worker)) +
           table_entries(program) * sizeof(void *) + ((uint64_t)program->max_rows + 1) * sizeof(int32_t);

@@ -200,7 +200,9 @@ typedef struct otr_program {
   const otr_op *ops; /* [n_ops], kept by the caller until the program is destroyed */
   int32_t n_ops;
   int32_t max_rows, max_logits;
-  int32_t max_pages; /* pages a row's page table can name */
+  int32_t max_pages;     /* most pages of a sequence that are there (not dropped) in any step */
+  int32_t max_table;     /* entries of a page table; 0: max_pages */
+  int32_t max_sequences; /* 0: max_rows */
   otr_kv_shape kv;
 } otr_program;
 

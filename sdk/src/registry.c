@@ -11,7 +11,9 @@ static const otr_backend *const backends[] = {
     NULL,
 };
 
-const otr_backend *const *otr_backends(void) { return backends; }
+const otr_backend *const *otr_backends(void) {
+  return backends;
+}
 
 const char *otr_op_name(otr_op_code code) {
   static const char *const names[] = {

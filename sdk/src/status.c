@@ -55,7 +55,8 @@ otr_status otr_fail_in(otr_status status, const char *format, ...) {
   int n = vsnprintf(detail, sizeof detail, format, arguments);
   va_end(arguments);
   if (n < 0) n = 0;
-  if ((size_t)n < sizeof detail) snprintf(detail + n, sizeof detail - (size_t)n, ": %s", rest);
+  if ((size_t)n + 3 < sizeof detail)
+    snprintf(detail + n, sizeof detail - (size_t)n, ": %.*s", (int)(sizeof detail - (size_t)n - 3), rest);
   one_line(detail);
   return status;
 }

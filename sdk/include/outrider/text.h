@@ -136,18 +136,23 @@ OTR_API void otr_decoder_finish(otr_decoder *decoder, const char **text, size_t 
 typedef int32_t otr_chat_template;
 enum {
   OTR_CHAT_NONE = 0,
-  OTR_CHAT_CHATML = 1,     /**< <|im_start|>role … <|im_end|>, no system message of its own */
-  OTR_CHAT_SMOLLM2 = 2,    /**< ChatML; adds "You are a helpful AI assistant named SmolLM, trained by Hugging Face" */
-  OTR_CHAT_QWEN2 = 3,      /**< ChatML; adds "You are a helpful assistant." (Qwen 1.5, 2) */
-  OTR_CHAT_QWEN25 = 4,     /**< ChatML; adds "You are Qwen, created by Alibaba Cloud. You are a helpful assistant." */
-  OTR_CHAT_LLAMA2 = 5,     /**< [INST] <<SYS>> … */
-  OTR_CHAT_LLAMA3 = 6,     /**< <|start_header_id|>role … <|eot_id|> */
-  OTR_CHAT_LLAMA31 = 7,    /**< Llama 3.1 and 3.2, without tools: adds knowledge and today's date (params.date) */
-  OTR_CHAT_MISTRAL_V1 = 8, /**< [INST] … [/INST]answer</s>, a space after </s> (7B 0.1); no system role */
-  OTR_CHAT_MISTRAL_V2 = 9, /**< the same without that space (7B 0.2) */
-  OTR_CHAT_MISTRAL_V3 = 10,/**< 7B 0.3, without tools: a system message goes before the last user message */
-  OTR_CHAT_GEMMA = 11,     /**< <start_of_turn>role … <end_of_turn>; no system role */
-  OTR_CHAT_PHI3 = 12       /**< <|user|> … <|end|>, a system message is rendered (Phi-3 mini 4k/128k, 3.5) */
+  OTR_CHAT_CHATML = 1,          /**< <|im_start|>role … <|im_end|>, no system message of its own */
+  OTR_CHAT_SMOLLM2 = 2,         /**< ChatML; adds "You are a helpful AI assistant named SmolLM, trained by Hugging Face" */
+  OTR_CHAT_QWEN15 = 3,          /**< ChatML; adds "You are a helpful assistant" */
+  OTR_CHAT_QWEN2 = 4,           /**< ChatML; adds "You are a helpful assistant." */
+  OTR_CHAT_QWEN25 = 5,          /**< ChatML, without tools; adds "You are Qwen, created by Alibaba Cloud. You are a
+                                     helpful assistant." Roles: system, user, assistant, tool */
+  OTR_CHAT_LLAMA2 = 6,          /**< [INST] <<SYS>> … */
+  OTR_CHAT_LLAMA3 = 7,          /**< <|start_header_id|>role … <|eot_id|> (Llama 3.0) */
+  OTR_CHAT_LLAMA31 = 8,         /**< Llama 3.1 and 3.2, without tools: adds knowledge and today's date (params.date) */
+  OTR_CHAT_MISTRAL_V1 = 9,      /**< [INST] … [/INST]answer</s>, a space after </s> (7B 0.1); no system role */
+  OTR_CHAT_MISTRAL_V2 = 10,     /**< the same without that space (7B 0.2) */
+  OTR_CHAT_MISTRAL_SYSTEM = 11, /**< the later template of both: a system message goes before the first user message */
+  OTR_CHAT_MISTRAL_V3 = 12,     /**< 7B 0.3, without tools: a system message goes before the last user message */
+  OTR_CHAT_GEMMA = 13,          /**< <start_of_turn>role … <end_of_turn> (Gemma 1 and 2); no system role */
+  OTR_CHAT_PHI3_V1 = 14,        /**< <|user|> … <|end|>, the first Phi-3 mini: system messages are left out */
+  OTR_CHAT_PHI3 = 15,           /**< Phi-3 mini: a system message is rendered */
+  OTR_CHAT_PHI35 = 16           /**< Phi-3.5 mini: unless it is empty */
 };
 
 /** Recognizes a template by its Jinja text (the metadata key tokenizer.chat_template).
@@ -156,8 +161,9 @@ enum {
 OTR_API otr_status otr_chat_template_recognize(const char *text, size_t n_bytes, otr_chat_template *out);
 /** The same for a model's metadata. UNSUPPORTED also when it holds no template. @threads Any. */
 OTR_API otr_status otr_chat_template_of_metadata(const otr_metadata *metadata, otr_chat_template *out);
-/** The template of a name ("chatml", "smollm2", "qwen2", "qwen2.5", "llama2", "llama3", "llama3.1", "mistral-v1",
- *  "mistral-v2", "mistral-v3", "gemma", "phi3"). @return OK, or UNSUPPORTED (the detail lists the names). */
+/** The template of a name: "chatml", "smollm2", "qwen1.5", "qwen2", "qwen2.5", "llama2", "llama3", "llama3.1",
+ *  "mistral-v1", "mistral-v2", "mistral-system", "mistral-v3", "gemma", "phi3-v1", "phi3", "phi3.5".
+ *  @return OK, INVALID_ARGUMENT, or UNSUPPORTED (the detail lists the names). @threads Any. */
 OTR_API otr_status otr_chat_template_by_name(const char *name, otr_chat_template *out);
 /** @return the name of a template, constant; "none" for anything else. */
 OTR_API const char *otr_chat_template_name(otr_chat_template chat);
@@ -184,7 +190,7 @@ typedef struct otr_chat_params {
  *  @param buffer   [capacity], not 0-terminated; NULL is allowed for 0
  *  @param[out] n_bytes bytes of the whole text, also when they do not fit
  *  @return OK, BUFFER_TOO_SMALL, INVALID_ARGUMENT (also a dialogue that the template refuses: the detail is its own
- *  message). Allocates nothing. @threads Any. */
+ *  message), UNSUPPORTED (tool calls and their results). Allocates nothing. @threads Any. */
 OTR_API otr_status otr_chat_apply(otr_chat_template chat, const otr_chat_message *messages, int32_t n,
                                   int32_t add_generation_prompt, const otr_chat_params *params, char *buffer,
                                   size_t capacity, size_t *n_bytes);
@@ -198,10 +204,10 @@ OTR_API otr_status otr_chat_apply(otr_chat_template chat, const otr_chat_message
  *  3. ids among the last repeat_last_n accepted ones: a logit > 0 is multiplied by recip(repeat_penalty), another one by
  *     repeat_penalty;
  *  4. temperature 0: the highest logit wins, the lowest id on a tie. Else
- *  5. logits are multiplied by recip(temperature) and sorted, highest first, the lowest id first on a tie;
+ *  5. the logits are sorted, highest first, the lowest id first on a tie;
  *  6. the first top_k stay;
- *  7. p_i = exp(logit_i − logit_0), S = their sum from the first on; the shortest beginning whose sum reaches top_p · S
- *     stays;
+ *  7. p_i = exp((logit_i − logit_0) · recip(temperature)), S = their sum from the first on; the shortest beginning whose
+ *     sum reaches top_p · S stays;
  *  8. those with p_i >= min_p stay (p_0 is 1);
  *  9. R = the sum of what stays, u from the generator: the first id at which the running sum exceeds u · R.
  *  The generator is xoshiro256++, its state four outputs of splitmix64 from the seed; u = (bits >> 40) · 2^-24, one
@@ -218,12 +224,12 @@ typedef void (*otr_logits_fn)(void *user, float *logits, int32_t vocab);
 
 typedef struct otr_sampler_params {
   uint32_t struct_size;
-  float temperature;     /**< 0: greedy */
+  float temperature;     /**< 0: greedy; else 2^-20 … 2^20 */
   int32_t top_k;         /**< 0: all; more than there are: all */
   float top_p;           /**< (0, 1]; 0 counts as 1: off */
   float min_p;           /**< [0, 1]; 0: off */
   float repeat_penalty;  /**< > 0; 0 counts as 1: off */
-  int32_t repeat_last_n; /**< window of the penalty in ids; 0: 64 */
+  int32_t repeat_last_n; /**< window of the penalty in ids, at most 2^20; 0: 64 */
   uint64_t seed;
   const otr_logit_bias *bias; /**< [n_bias]; copied */
   int32_t n_bias;

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+# Sourced by the other scripts: where things are, and installing what is missing.
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/outrider
+missing=()
+
+say() { printf '%s\n' "== $*" >&2; }
+fail() { printf '%s\n' "$*" >&2; exit 1; }
+
+# need COMMAND PACKAGE...: remembers the packages when the command is not there.
+need() {
+  local command=$1
+  shift
+  command -v "$command" >/dev/null 2>&1 || missing+=("$@")
+}
+
+# need_that DESCRIPTION-COMMAND PACKAGE...: the same when running the command (a string) fails.
+need_that() {
+  local test=$1
+  shift
+  sh -c "$test" >/dev/null 2>&1 || missing+=("$@")
+}
+
+# Installs what need and need_that found missing, with apt, as root or through sudo.
+install_missing() {
+  [ ${#missing[@]} -gt 0 ] || return 0
+  local as_root=()
+  command -v apt-get >/dev/null 2>&1 || fail "Missing: ${missing[*]} (Debian names). There is no apt-get here: please install them."
+  if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null 2>&1 || fail "Missing: ${missing[*]}. Please install them as root."
+    as_root=(sudo)
+  fi
+  say "installing with apt: ${missing[*]}"
+  "${as_root[@]}" apt-get update -q >&2
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}" >&2
+  missing=()
+}
+
+need_build_tools() {
+  need cc gcc libc6-dev
+  need cmake cmake
+  need ninja ninja-build
+  need pkg-config pkg-config
+  need_that "pkg-config --exists jansson" libjansson-dev
+  need_that "pkg-config --exists libutf8proc" libutf8proc-dev
+}
+
+need_model_tools() {
+  need python3 python3
+  need_that "python3 -m pip --version" python3-pip
+  need_that "test -e /etc/ssl/certs/ca-certificates.crt" ca-certificates
+}
+
+# build PRESET TARGET [CMAKE-OPTION...]: what it says is shown when it fails.
+build() {
+  local preset=$1 target=$2
+  shift 2
+  mkdir -p "$root/build"
+  say "building: cmake --preset $preset $*"
+  {
+    cd "$root" && cmake --preset "$preset" "$@" &&
+      cmake --build --preset "$preset" --parallel "$(nproc)" --target "$target" && cd - >/dev/null
+  } >"$root/build/$preset.log" 2>&1 || { cat "$root/build/$preset.log" >&2; return 1; }
+}

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# scripts/test.sh: builds with and without sanitizers, with gcc and clang, and runs all tests. Ends with the summary of
+# the release build's run. OUTRIDER_TEST_DATA and OUTRIDER_TEST_MODEL, where set, let the tests that need them run.
+set -euo pipefail
+. "$(dirname "$0")/common.sh"
+
+failed=()
+jobs=$(nproc)
+
+# run PRESET CTEST-OPTION...: remembers a failure and goes on.
+run() {
+  local preset=$1
+  shift
+  say "testing $preset: ctest $*"
+  (cd "$root/build/$preset" && ctest --no-tests=error --output-on-failure -j "$jobs" "$@") || failed+=("$preset")
+}
+
+# build_and_run PRESET CTEST-OPTION...
+build_and_run() {
+  local preset=$1
+  shift
+  if build "$preset" all; then run "$preset" "$@"; else failed+=("$preset (build)"); fi
+}
+
+need_build_tools
+need clang clang
+need python3 python3
+need_that "pkg-config --exists check" check
+install_missing
+clang_version=$(clang -dumpversion | cut -d . -f 1)
+need_that "echo 'int LLVMFuzzerTestOneInput(const char *d, long n) { return d && n < 0; }' |
+  clang -x c -fsanitize=fuzzer,address -o /dev/null -" "libclang-rt-$clang_version-dev"
+install_missing
+export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:allocator_may_return_null=1}
+build_and_run asan -L quick
+build_and_run tsan -L threads
+build_and_run clang -L quick
+build_and_run debug -R hash
+build_and_run fuzz -R fuzz
+if build release all -DOUTRIDER_WERROR=ON; then run release; else failed+=("release (build)"); fi
+
+[ ${#failed[@]} -eq 0 ] || fail "FAILED: ${failed[*]}"

@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0
+/* From an architecture's block description to a program. One function for every architecture: what differs is data. */
+#include "forward.h"
+
+#include <string.h>
+
+#include "numerics.h"
+#include "status.h"
+
+/* ---- activations ------------------------------------------------------------------------------------------------- */
+
+static int32_t slot_width(const otr_config *c, otr_slot slot) {
+  switch (slot) {
+    case OTR_SLOT_Q:
+    case OTR_SLOT_A:
+      return c->n_heads * c->head_dim;
+    case OTR_SLOT_K:
+    case OTR_SLOT_V:
+      return c->n_kv_heads * c->head_dim;
+    case OTR_SLOT_G:
+    case OTR_SLOT_U:
+      return c->ffn_dim;
+    default:
+      return c->dim;
+  }
+}
+
+static otr_status place(otr_forward *f, size_t n, size_t size, otr_ref *ref) {
+  size_t bytes, at;
+  if (!otr_size_mul(n, size, &bytes) || !otr_size_round(f->activation_bytes, 256, &at) ||
+      !otr_size_add(at, bytes, &f->activation_bytes))
+    return otr_fail(OTR_STATUS_NO_MEMORY, "a session of this size is too large for this machine's addresses");
+  *ref = (otr_ref){f->activations, at};
+  return OTR_STATUS_OK;
+}
+
+static int32_t widest_input(const otr_config *c) {
+  int32_t k = c->dim > c->ffn_dim ? c->dim : c->ffn_dim, q = c->n_heads * c->head_dim;
+  return k > q ? k : q;
+}
+
+/** Whether some linear is of this type: only then its inputs' layout needs room. */
+static bool has_type(const otr_model *m, otr_weight_type type) {
+  const otr_config *c = &m->config;
+  for (int32_t i = 0; i < c->arch->n_tensors; i++) {
+    const otr_tensor_rule *rule = &c->arch->tensors[i];
+    if (rule->flags & OTR_TENSOR_VECTOR || (rule->role == OTR_ROLE_TOKEN_EMBD && !c->tied_head)) continue;
+    for (int32_t layer = 0; layer < (rule->role < OTR_LAYER_ROLES ? c->n_layers : 1); layer++) {
+      const otr_loaded *t = otr_model_role(m, layer, rule->role);
+      if (t->w.n > 0 && t->w.type == type) return true;
+    }
+  }
+  return false;
+}
+
+/** Lays out all activations in one buffer; with f->activations NULL it only measures. */
+static otr_status lay_out(otr_model *m, const otr_forward_params *p, otr_forward *f) {
+  const otr_config *c = &m->config;
+  otr_device *device = m->runtime->device;
+  size_t rows = (size_t)p->max_rows, logits = (size_t)p->max_logits;
+  f->activation_bytes = 0;
+  for (int32_t i = 0; i < OTR_SLOTS; i++)
+    OTR_TRY(place(f, rows * (size_t)slot_width(c, (otr_slot)i), sizeof(float), &f->slot[i]));
+  size_t quantized = device->ops->quantized_bytes(device, p->max_rows, widest_input(c));
+  size_t rounded = device->ops->rounded_bytes(device, p->max_rows, widest_input(c));
+  if (has_type(m, OTR_WEIGHT_INT8)) OTR_TRY(place(f, quantized, 1, &f->quantized));
+  if (has_type(m, OTR_WEIGHT_F16)) OTR_TRY(place(f, rounded, 1, &f->rounded));
+  OTR_TRY(place(f, device->ops->q16_bytes(device, p->max_rows, c->n_heads * c->head_dim), 1, &f->q16));
+  OTR_TRY(place(f, logits * (size_t)c->dim, sizeof(float), &f->selected));
+  OTR_TRY(place(f, logits * (size_t)c->vocab, sizeof(float), &f->logits));
+  if (p->keep_hidden) {
+    size_t hidden;
+    if (!otr_size_mul(rows * (size_t)c->dim, (size_t)c->n_layers + 1, &hidden))
+      return otr_fail(OTR_STATUS_NO_MEMORY, "hidden states are too large");
+    OTR_TRY(place(f, hidden, sizeof(float), &f->hidden));
+  }
+  return OTR_STATUS_OK;
+}
+
+/* ---- the program ------------------------------------------------------------------------------------------------- */
+
+typedef struct builder {
+  const otr_model *model;
+  const otr_config *config;
+  otr_forward *f;
+  int32_t layer;
+  otr_rows rows;
+  /* What f->quantized and f->rounded hold now: q, k and v share one quantizer run. */
+  otr_ref quantized_x, rounded_x;
+  otr_rule quantized_rule;
+} builder;
+
+static otr_op *append(builder *b, otr_op_code code) {
+  otr_op *op = &b->f->ops[b->f->n_ops++];
+  memset(op, 0, sizeof *op);
+  op->code = code;
+  op->rows = b->rows;
+  op->layer = b->layer;
+  return op;
+}
+
+static bool same_ref(otr_ref a, otr_ref b) {
+  return a.buffer == b.buffer && a.offset == b.offset && a.buffer;
+}
+
+/** `ref` is written anew: what was made of its old content is void. */
+static void touch(builder *b, otr_ref ref) {
+  if (same_ref(ref, b->quantized_x)) b->quantized_x = (otr_ref){0};
+  if (same_ref(ref, b->rounded_x)) b->rounded_x = (otr_ref){0};
+}
+
+static void add_norm(builder *b, otr_ref out, otr_ref x, const otr_loaded *t) {
+  otr_op *op = append(b, OTR_OP_NORM);
+  op->u.norm = (otr_op_norm){.kind = b->config->arch->norm,
+                             .out = out,
+                             .x = x,
+                             .gain = t->vector,
+                             .width = b->config->dim,
+                             .groups = 1,
+                             .eps = b->config->eps};
+  touch(b, out);
+}
+
+static void add_quantize(builder *b, otr_ref x, int32_t k, otr_rule rule) {
+  bool held =
+      same_ref(x, b->quantized_x) && rule.kind == b->quantized_rule.kind && rule.value == b->quantized_rule.value;
+  if (held) return;
+  append(b, OTR_OP_QUANTIZE)->u.quantize = (otr_op_quantize){.out = b->f->quantized, .x = x, .k = k, .rule = rule};
+  b->quantized_x = x;
+  b->quantized_rule = rule;
+}
+
+static void add_round16(builder *b, otr_ref x, int32_t k) {
+  if (same_ref(x, b->rounded_x)) return;
+  append(b, OTR_OP_ROUND16)->u.round16 = (otr_op_round16){.out = b->f->rounded, .x = x, .k = k};
+  b->rounded_x = x;
+}
+
+static bool same_rule(otr_rule a, otr_rule b) {
+  return a.kind == b.kind && a.value == b.value;
+}
+
+/** Linears of one input. Those of one type and rule that follow each other become one operation. */
+static void add_linears(builder *b, otr_ref x, const otr_loaded *const *t, const otr_ref *out, int32_t n) {
+  for (int32_t i = 0; i < n;) {
+    const otr_loaded *first = t[i];
+    bool f16 = first->w.type == OTR_WEIGHT_F16;
+    if (f16)
+      add_round16(b, x, first->w.k);
+    else
+      add_quantize(b, x, first->w.k, first->rule);
+    otr_op *op = append(b, f16 ? OTR_OP_LINEAR16 : OTR_OP_LINEAR);
+    otr_op_linear *o = &op->u.linear;
+    o->in = f16 ? b->f->rounded : b->f->quantized;
+    o->k = first->w.k;
+    for (; i < n && t[i]->w.type == first->w.type && same_rule(t[i]->rule, first->rule); i++) {
+      o->part[o->n_parts].w = t[i]->w;
+      o->part[o->n_parts].out = out[i];
+      o->n_parts++;
+      touch(b, out[i]);
+    }
+  }
+}
+
+static void add_attention(builder *b, otr_ref out) {
+  const otr_config *c = b->config;
+  otr_forward *f = b->f;
+  append(b, OTR_OP_ROPE_KV)->u.rope_kv = (otr_op_rope_kv){.q16 = f->q16,
+                                                          .q = f->slot[OTR_SLOT_Q],
+                                                          .k = f->slot[OTR_SLOT_K],
+                                                          .v = f->slot[OTR_SLOT_V],
+                                                          .n_heads = c->n_heads,
+                                                          .n_kv_heads = c->n_kv_heads,
+                                                          .head_dim = c->head_dim,
+                                                          .n_rot = c->n_rot,
+                                                          .kv_layer = b->layer};
+  append(b, OTR_OP_ATTENTION)->u.attention = (otr_op_attention){.out = out,
+                                                                .q16 = f->q16,
+                                                                .n_heads = c->n_heads,
+                                                                .n_kv_heads = c->n_kv_heads,
+                                                                .head_dim = c->head_dim,
+                                                                .kv_layer = b->layer,
+                                                                .scale = otr_recip(otr_sqrt((float)c->head_dim))};
+  touch(b, out);
+}
+
+static void add_step(builder *b, const otr_block_step *s) {
+  otr_ref *slot = b->f->slot, in = slot[s->in], out = slot[s->out[0]];
+  const otr_loaded *loaded[OTR_LINEAR_PARTS];
+  otr_ref outs[OTR_LINEAR_PARTS];
+  switch (s->kind) {
+    case OTR_STEP_NORM:
+      add_norm(b, out, in, otr_model_role(b->model, b->layer, s->role[0]));
+      break;
+    case OTR_STEP_LINEAR:
+      for (int32_t i = 0; i < s->n_parts; i++) {
+        loaded[i] = otr_model_role(b->model, b->layer, s->role[i]);
+        outs[i] = slot[s->out[i]];
+      }
+      add_linears(b, in, loaded, outs, s->n_parts);
+      break;
+    case OTR_STEP_ATTENTION:
+      add_attention(b, out);
+      break;
+    case OTR_STEP_GLU:
+      append(b, OTR_OP_GLU)->u.glu = (otr_op_glu){
+          .out = out, .gate = out, .up = in, .width = slot_width(b->config, s->in), .act = b->config->arch->act};
+      touch(b, out);
+      break;
+    case OTR_STEP_ADD:
+      append(b, OTR_OP_ADD)->u.add = (otr_op_add){.x = out, .y = in, .width = b->config->dim};
+      touch(b, out);
+      break;
+  }
+}
+
+static void add_tap(builder *b, otr_ref x, int32_t index) {
+  if (!b->f->keep_hidden) return;
+  size_t state = (size_t)b->f->max_rows * (size_t)b->config->dim * sizeof(float);
+  otr_ref out = {b->f->hidden.buffer, b->f->hidden.offset + (size_t)index * state};
+  append(b, OTR_OP_COPY)->u.copy = (otr_op_copy){.out = out, .x = x, .width = b->config->dim};
+}
+
+/** Final norm and output layer, of the selected rows only; a tap of the normed states needs them all. */
+static void add_head(builder *b) {
+  const otr_config *c = b->config;
+  otr_forward *f = b->f;
+  const otr_loaded *norm = otr_model_role(b->model, 0, OTR_ROLE_OUTPUT_NORM);
+  const otr_loaded *head = otr_model_role(b->model, 0, c->tied_head ? OTR_ROLE_TOKEN_EMBD : OTR_ROLE_OUTPUT);
+  otr_ref x = f->slot[OTR_SLOT_X];
+  b->layer = c->n_layers;
+  if (f->keep_hidden) {
+    add_norm(b, f->slot[OTR_SLOT_Y], x, norm);
+    x = f->slot[OTR_SLOT_Y];
+    add_tap(b, x, c->n_layers);
+  }
+  f->head_begin = f->n_ops;
+  b->rows = OTR_ROWS_LOGITS;
+  append(b, OTR_OP_SELECT)->u.select = (otr_op_select){.out = f->selected, .x = x, .width = c->dim};
+  if (!f->keep_hidden) add_norm(b, f->selected, f->selected, norm);
+  b->quantized_x = b->rounded_x = (otr_ref){0};
+  add_linears(b, f->selected, &head, &f->logits, 1);
+}
+
+static void build(const otr_model *m, otr_forward *f) {
+  builder b = {.model = m, .config = &m->config, .f = f, .layer = -1};
+  append(&b, OTR_OP_EMBED)->u.embed = (otr_op_embed){
+      .out = f->slot[OTR_SLOT_X], .table = otr_model_role(m, 0, OTR_ROLE_TOKEN_EMBD)->w, .width = m->config.dim};
+  for (b.layer = 0; b.layer < m->config.n_layers; b.layer++) {
+    add_tap(&b, f->slot[OTR_SLOT_X], b.layer);
+    for (int32_t i = 0; i < m->config.arch->n_steps; i++) add_step(&b, &m->config.arch->block[i]);
+  }
+  add_head(&b);
+}
+
+/** Most operations that build can append: each step at most twice its parts, and what stands around the blocks. */
+static int32_t most_ops(const otr_model *m) {
+  const otr_arch *a = m->config.arch;
+  return 16 + m->config.n_layers * (1 + 2 * OTR_LINEAR_PARTS * a->n_steps);
+}
+
+static otr_program program_of(const otr_model *m, const otr_forward_params *p, const otr_op *ops, int32_t n_ops) {
+  const otr_config *c = &m->config;
+  return (otr_program){.ops = ops,
+                       .n_ops = n_ops,
+                       .max_rows = p->max_rows,
+                       .max_logits = p->max_logits,
+                       .max_pages = p->max_pages,
+                       .max_table = p->max_table,
+                       .max_sequences = p->max_sequences,
+                       .kv = {c->n_layers, c->n_kv_heads, c->head_dim}};
+}
+
+otr_status otr_forward_create(otr_model *m, const otr_forward_params *p, otr_forward *f) {
+  otr_device *device = m->runtime->device;
+  *f = (otr_forward){
+      .max_rows = p->max_rows, .max_logits = p->max_logits, .keep_hidden = p->keep_hidden, .capacity = most_ops(m)};
+  OTR_TRY(lay_out(m, p, f));
+  OTR_TRY(device->ops->buffer_create(device, f->activation_bytes, &f->activations));
+  OTR_TRY(lay_out(m, p, f));
+  f->ops = otr_memory_take_array(&m->runtime->memory, (size_t)f->capacity, sizeof *f->ops);
+  if (!f->ops) return OTR_STATUS_NO_MEMORY;
+  build(m, f);
+  otr_program body = program_of(m, p, f->ops, f->n_ops);
+  otr_program head = program_of(m, p, f->ops + f->head_begin, f->n_ops - f->head_begin);
+  OTR_TRY(device->ops->prepare(device, &body, &f->body));
+  return device->ops->prepare(device, &head, &f->head);
+}
+
+void otr_forward_destroy(otr_model *m, otr_forward *f) {
+  otr_device *device = m->runtime->device;
+  if (f->head) device->ops->prepared_destroy(device, f->head);
+  if (f->body) device->ops->prepared_destroy(device, f->body);
+  if (f->ops) otr_memory_give_array(&m->runtime->memory, f->ops, (size_t)f->capacity, sizeof *f->ops);
+  if (f->activations) device->ops->buffer_destroy(device, f->activations);
+  *f = (otr_forward){0};
+}
+
+otr_status otr_forward_bytes(otr_model *m, const otr_forward_params *p, uint64_t *host, uint64_t *device_bytes) {
+  otr_device *device = m->runtime->device;
+  otr_memory *memory = &m->runtime->memory;
+  otr_forward f = {
+      .max_rows = p->max_rows, .max_logits = p->max_logits, .keep_hidden = p->keep_hidden, .capacity = most_ops(m)};
+  OTR_TRY(lay_out(m, p, &f));
+  f.ops = otr_memory_take_array(memory, (size_t)f.capacity, sizeof *f.ops);
+  if (!f.ops) return OTR_STATUS_NO_MEMORY;
+  build(m, &f);
+  uint64_t parts[4];
+  otr_program body = program_of(m, p, f.ops, f.n_ops);
+  otr_program head = program_of(m, p, f.ops + f.head_begin, f.n_ops - f.head_begin);
+  device->ops->prepared_bytes(device, &body, &parts[0], &parts[1]);
+  device->ops->prepared_bytes(device, &head, &parts[2], &parts[3]);
+  *host = f.activation_bytes + (uint64_t)f.capacity * sizeof *f.ops + parts[0] + parts[2];
+  *device_bytes = parts[1] + parts[3];
+  otr_memory_give_array(memory, f.ops, (size_t)f.capacity, sizeof *f.ops);
+  return OTR_STATUS_OK;
+}

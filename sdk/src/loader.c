@@ -1,0 +1,496 @@
+// SPDX-License-Identifier: Apache-2.0
+/* From a file's tensors to weights on the device. Two walks over the same list of tensors: the first only adds up what
+ * has to be made (copied or quantized) and checks every shape, the second fills it. What can be used in place is. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "dequantize.h"
+#include "glob.h"
+#include "model.h"
+#include "numerics.h"
+#include "quantize_weights.h"
+#include "rope.h"
+#include "status.h"
+
+#define PIECE_BYTES (4u << 20) /* source bytes read and quantized at a time */
+#define TASK_ROWS_MIN 8
+
+typedef struct loader {
+  otr_model *model;
+  otr_device *device;
+  otr_memory *memory;
+  const otr_model_params *params;
+  const uint8_t *address; /* of the file, or NULL */
+  bool filling;
+  size_t made_bytes; /* placed so far */
+  uint64_t done, total;
+  uint8_t *used;  /* [n_tensors] 1: some role took it */
+  float *scratch; /* [threads, max k] */
+  size_t scratch_floats;
+  uint8_t *piece; /* source bytes where the file has no address */
+  size_t piece_bytes;
+} loader;
+
+const otr_loaded *otr_model_role(const otr_model *m, int32_t layer, otr_role role) {
+  if (role < OTR_LAYER_ROLES) return &m->tensors[(size_t)layer * OTR_LAYER_ROLES + (size_t)role];
+  return &m->tensors[(size_t)m->config.n_layers * OTR_LAYER_ROLES + (size_t)(role - OTR_LAYER_ROLES)];
+}
+
+/* ---- finding tensors --------------------------------------------------------------------------------------------- */
+
+static const otr_gguf_tensor *take(loader *l, const char *name) {
+  const otr_gguf_tensor *t = otr_gguf_find(l->model->gguf, name);
+  if (t) l->used[t - l->model->gguf->tensors] = 1;
+  return t;
+}
+
+static otr_status check_shape(const otr_gguf_tensor *t, uint64_t n, uint64_t k) {
+  if (t->dims[0] == k && t->dims[1] == n && t->dims[2] == 1 && t->dims[3] == 1) return OTR_STATUS_OK;
+  return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor %s is [%llu, %llu, %llu, %llu]; the metadata asks for [%llu, %llu]",
+                  t->name, (unsigned long long)t->dims[0], (unsigned long long)t->dims[1],
+                  (unsigned long long)t->dims[2], (unsigned long long)t->dims[3], (unsigned long long)k,
+                  (unsigned long long)n);
+}
+
+static otr_status check_type(const otr_gguf_tensor *t) {
+  if (otr_dequantize_supported(t->type)) return OTR_STATUS_OK;
+  return otr_fail(OTR_STATUS_UNSUPPORTED, "tensor %s has type %s, which is not supported", t->name,
+                  otr_ggml_type_name(t->type));
+}
+
+/* ---- places in the made buffer ----------------------------------------------------------------------------------- */
+
+static otr_status place(loader *l, size_t n, size_t size, otr_ref *ref) {
+  size_t bytes, at;
+  if (!otr_size_mul(n, size, &bytes) || !otr_size_round(l->made_bytes, 256, &at) ||
+      !otr_size_add(at, bytes, &l->made_bytes))
+    return otr_fail(OTR_STATUS_NO_MEMORY, "the model is too large for this machine's addresses");
+  *ref = (otr_ref){l->model->made, at};
+  return OTR_STATUS_OK;
+}
+
+/** Host memory to fill for a place: its own where the host sees the device's memory, else a copy to be written by
+ *  close_place. */
+static otr_status open_place(loader *l, otr_ref ref, size_t bytes, void **out) {
+  uint8_t *host = l->device->ops->buffer_host(l->device, ref.buffer);
+  *out = host ? host + ref.offset : otr_memory_take(l->memory, bytes, 64);
+  return *out ? OTR_STATUS_OK : OTR_STATUS_NO_MEMORY;
+}
+
+static otr_status close_place(loader *l, otr_ref ref, size_t bytes, void *host, otr_status status) {
+  if (l->device->ops->buffer_host(l->device, ref.buffer)) return status;
+  if (status == OTR_STATUS_OK) status = l->device->ops->buffer_write(l->device, ref.buffer, ref.offset, host, bytes);
+  otr_memory_give(l->memory, host, bytes);
+  return status;
+}
+
+static otr_status tell_progress(loader *l, uint64_t bytes) {
+  l->done += bytes;
+  if (!l->params->progress || l->params->progress(l->params->progress_user, l->done, l->total) == 0)
+    return OTR_STATUS_OK;
+  return otr_fail(OTR_STATUS_CANCELLED, "cancelled by the progress callback");
+}
+
+/* ---- vectors: gains, biases, scales ------------------------------------------------------------------------------ */
+
+static otr_status fill_vector(loader *l, const otr_gguf_tensor *t, otr_row_order order, float *out) {
+  size_t bytes = (size_t)t->bytes;
+  int32_t n = (int32_t)t->dims[0];
+  uint8_t *raw = otr_memory_take(l->memory, bytes, 64);
+  float *values = otr_memory_take(l->memory, (size_t)n * sizeof *values, 64);
+  otr_status status = raw && values ? otr_file_read(&l->model->file, t->offset, raw, bytes) : OTR_STATUS_NO_MEMORY;
+  if (status == OTR_STATUS_OK && !otr_dequantize_row(values, raw, t->type, (size_t)n))
+    status = otr_fail(OTR_STATUS_BAD_FORMAT, "tensor %s holds a value that is not finite", t->name);
+  for (int32_t i = 0; status == OTR_STATUS_OK && i < n; i++) {
+    float v = values[otr_row_source(order, i)];
+    if (otr_is_nonfinite(v)) status = otr_fail(OTR_STATUS_BAD_FORMAT, "tensor %s holds %g", t->name, (double)v);
+    out[i] = otr_tidy(v);
+  }
+  otr_memory_give(l->memory, values, (size_t)n * sizeof *values);
+  otr_memory_give(l->memory, raw, bytes);
+  return status;
+}
+
+static otr_status load_vector(loader *l, const otr_gguf_tensor *t, int32_t n, otr_row_order order, otr_ref *ref) {
+  OTR_TRY(check_shape(t, 1, (uint64_t)n));
+  OTR_TRY(check_type(t));
+  OTR_TRY(place(l, (size_t)n, sizeof(float), ref));
+  if (!l->filling) return OTR_STATUS_OK;
+  void *host;
+  OTR_TRY(open_place(l, *ref, (size_t)n * sizeof(float), &host));
+  return close_place(l, *ref, (size_t)n * sizeof(float), host, fill_vector(l, t, order, host));
+}
+
+/* ---- linears of the SDK's own files ------------------------------------------------------------------------------ */
+
+/** Rows [n, row_bytes] as they are, in place where a kernel can take them (16-byte aligned base and rows), else copied
+ *  with rows of `padded_bytes`. */
+static otr_status load_rows(loader *l, const otr_gguf_tensor *t, size_t rows, size_t row_bytes, size_t padded_bytes,
+                            otr_ref *ref, bool *in_place) {
+  *in_place = l->address && row_bytes % 16 == 0 && ((uintptr_t)l->address + t->offset) % 16 == 0;
+  if (*in_place) {
+    *ref = (otr_ref){l->model->mapped, (size_t)t->offset};
+    l->model->mapped_bytes += l->filling ? 0 : t->bytes;
+    return OTR_STATUS_OK;
+  }
+  OTR_TRY(place(l, rows, padded_bytes, ref));
+  if (!l->filling) {
+    l->total += t->bytes;
+    return OTR_STATUS_OK;
+  }
+  void *host;
+  OTR_TRY(open_place(l, *ref, rows * padded_bytes, &host));
+  otr_status status = OTR_STATUS_OK;
+  for (size_t i = 0; i < rows && status == OTR_STATUS_OK; i++) {
+    uint8_t *row = (uint8_t *)host + i * padded_bytes;
+    status = otr_file_read(&l->model->file, t->offset + i * row_bytes, row, row_bytes);
+    memset(row + row_bytes, 0, padded_bytes - row_bytes);
+  }
+  status = close_place(l, *ref, rows * padded_bytes, host, status);
+  return status == OTR_STATUS_OK ? tell_progress(l, t->bytes) : status;
+}
+
+static otr_status suffixed(loader *l, const otr_gguf_tensor *t, const char *suffix, const otr_gguf_tensor **out) {
+  char name[OTR_NAME_BYTES + 32];
+  size_t n = strlen(t->name), m = strlen(suffix);
+  *out = NULL;
+  if (n + m >= sizeof name) return OTR_STATUS_OK;
+  memcpy(name, t->name, n);
+  memcpy(name + n, suffix, m + 1);
+  *out = take(l, name);
+  return OTR_STATUS_OK;
+}
+
+/** The set's features: ascending, in range; and the place of each. */
+static otr_status fill_slots(loader *l, const otr_gguf_tensor *t, int32_t k, int32_t *index, int32_t *slot) {
+  int32_t n = (int32_t)t->dims[0], before = -1;
+  OTR_TRY(otr_file_read(&l->model->file, t->offset, index, (size_t)n * sizeof *index));
+  for (int32_t i = 0; i < k; i++) slot[i] = -1;
+  for (int32_t i = 0; i < n; i++) {
+    if (index[i] <= before || index[i] >= k)
+      return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor %s holds feature %d after %d, of %d", t->name, index[i], before,
+                      k);
+    before = index[i];
+    slot[index[i]] = i;
+  }
+  return OTR_STATUS_OK;
+}
+
+static otr_status load_static_index(loader *l, const otr_gguf_tensor *t, otr_weight *w) {
+  if (t->type != OTR_GGML_I32 || t->n_dims != 1 || t->dims[0] != (uint64_t)w->n_static)
+    return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor %s is not %d I32 values", t->name, w->n_static);
+  size_t index_bytes = (size_t)w->n_static * sizeof(int32_t), slot_bytes = (size_t)w->k * sizeof(int32_t);
+  OTR_TRY(place(l, (size_t)w->n_static, sizeof(int32_t), &w->static_index));
+  OTR_TRY(place(l, (size_t)w->k, sizeof(int32_t), &w->static_slot));
+  if (!l->filling) return OTR_STATUS_OK;
+  void *index, *slot;
+  OTR_TRY(open_place(l, w->static_index, index_bytes, &index));
+  otr_status status = open_place(l, w->static_slot, slot_bytes, &slot);
+  if (status == OTR_STATUS_OK) {
+    status = fill_slots(l, t, w->k, index, slot);
+    status = close_place(l, w->static_slot, slot_bytes, slot, status);
+  }
+  return close_place(l, w->static_index, index_bytes, index, status);
+}
+
+static otr_status load_static_columns(loader *l, const otr_gguf_tensor *t, otr_weight *w) {
+  const otr_gguf_tensor *columns, *index;
+  OTR_TRY(suffixed(l, t, ".outlier_cols", &columns));
+  OTR_TRY(suffixed(l, t, ".outlier_index", &index));
+  if (!columns && !index) return OTR_STATUS_OK;
+  if (!columns) return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor %s has an outlier_index but no outlier_cols", t->name);
+  if (columns->type != OTR_GGML_F16 || columns->dims[1] > (uint64_t)w->k)
+    return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor %s is not F16 with at most %d rows", columns->name, w->k);
+  OTR_TRY(check_shape(columns, columns->dims[1], (uint64_t)w->n));
+  w->n_static = (int32_t)columns->dims[1];
+  if (w->n_static == w->k && !index) {
+    /* all of them: no index */
+  } else if (index) {
+    OTR_TRY(load_static_index(l, index, w));
+    if (w->n_static == w->k) w->static_index = w->static_slot = (otr_ref){0};
+  } else {
+    return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor %s has outlier_cols of %d features but no outlier_index", t->name,
+                    w->n_static);
+  }
+  bool in_place;
+  size_t row_bytes = (size_t)w->n * sizeof(uint16_t);
+  if (l->address && ((uintptr_t)l->address + columns->offset) % sizeof(uint16_t) == 0) {
+    w->static_cols = (otr_ref){l->model->mapped, (size_t)columns->offset};
+    l->model->mapped_bytes += l->filling ? 0 : columns->bytes;
+    return OTR_STATUS_OK;
+  }
+  return load_rows(l, columns, (size_t)w->n_static, row_bytes, row_bytes, &w->static_cols, &in_place);
+}
+
+static otr_status load_converted(loader *l, const otr_gguf_tensor *t, otr_weight *w) {
+  bool in_place;
+  size_t k = (size_t)w->k, size = 1;
+  if (t->type == OTR_GGML_I8) {
+    w->type = OTR_WEIGHT_INT8;
+  } else if (t->type == OTR_GGML_F16) {
+    w->type = OTR_WEIGHT_F16;
+    size = sizeof(uint16_t);
+  } else {
+    return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor %s has type %s; a converted model has I8 and F16", t->name,
+                    otr_ggml_type_name(t->type));
+  }
+  size_t padded = (k * size + 63) / 64 * 64;
+  OTR_TRY(load_rows(l, t, (size_t)w->n, k * size, padded, &w->data, &in_place));
+  w->row_stride = (int64_t)((in_place ? k * size : padded) / size);
+  const otr_gguf_tensor *scale;
+  OTR_TRY(suffixed(l, t, ".scale", &scale));
+  if (!scale || scale->type != OTR_GGML_F32)
+    return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor %s has no F32 .scale beside it", t->name);
+  OTR_TRY(load_vector(l, scale, w->n, (otr_row_order){0, 0}, &w->scale));
+  return w->type == OTR_WEIGHT_INT8 ? load_static_columns(l, t, w) : OTR_STATUS_OK;
+}
+
+/* ---- linears that are quantized while opening -------------------------------------------------------------------- */
+
+/** One piece of a tensor's rows, shared out over the workers. */
+typedef struct quantize_run {
+  loader *l;
+  const otr_weight_job *job;
+  const uint8_t *source;
+  int32_t first, end, task_rows;
+  pthread_mutex_t lock;
+  otr_status status;
+  char detail[OTR_DETAIL_BYTES];
+} quantize_run;
+
+static void quantize_task(void *context, int32_t index, int32_t worker) {
+  quantize_run *run = context;
+  int32_t begin = run->first + index * run->task_rows;
+  int32_t end = begin + run->task_rows < run->end ? begin + run->task_rows : run->end;
+  float *scratch = run->l->scratch + (size_t)worker * run->l->scratch_floats;
+  otr_status status = otr_weight_make(run->job, run->source, run->first, begin, end, scratch);
+  if (status == OTR_STATUS_OK) return;
+  pthread_mutex_lock(&run->lock);
+  if (run->status == OTR_STATUS_OK) {
+    run->status = status;
+    otr_detail_get(run->detail);
+  }
+  pthread_mutex_unlock(&run->lock);
+}
+
+static otr_status quantize_piece(loader *l, const otr_weight_job *job, const uint8_t *source, int32_t first,
+                                 int32_t end) {
+  otr_parallel *parallel = l->model->runtime->parallel;
+  int32_t threads = otr_parallel_threads(parallel), rows = end - first;
+  int32_t task_rows = (rows + 4 * threads - 1) / (4 * threads);
+  if (task_rows < TASK_ROWS_MIN) task_rows = TASK_ROWS_MIN;
+  quantize_run run = {.l = l, .job = job, .source = source, .first = first, .end = end, .task_rows = task_rows};
+  pthread_mutex_init(&run.lock, NULL);
+  otr_parallel_begin(parallel);
+  otr_parallel_run(parallel, (rows + task_rows - 1) / task_rows, quantize_task, &run);
+  otr_parallel_end(parallel);
+  pthread_mutex_destroy(&run.lock);
+  if (run.status != OTR_STATUS_OK) otr_detail_set(run.detail);
+  return run.status;
+}
+
+/** Rows of a piece: about PIECE_BYTES, whole heads where rows change places. */
+static int32_t piece_rows(const otr_weight_job *job) {
+  size_t rows = PIECE_BYTES / job->source_row_bytes + 1;
+  size_t whole = job->order.head_dim > 0 ? (size_t)job->order.head_dim : 1;
+  rows = (rows + whole - 1) / whole * whole;
+  return rows < (size_t)job->n ? (int32_t)rows : job->n;
+}
+
+static otr_status quantize_all(loader *l, const otr_gguf_tensor *t, const otr_weight_job *job) {
+  int32_t step = piece_rows(job);
+  for (int32_t first = 0; first < job->n; first += step) {
+    int32_t end = first + step < job->n ? first + step : job->n;
+    uint64_t at = t->offset + (uint64_t)first * t->row_bytes;
+    size_t bytes = (size_t)(end - first) * (size_t)t->row_bytes;
+    const uint8_t *source = l->address ? l->address + at : l->piece;
+    if (!l->address) OTR_TRY(otr_file_read(&l->model->file, at, l->piece, bytes));
+    OTR_TRY(quantize_piece(l, job, source, first, end));
+    OTR_TRY(tell_progress(l, bytes));
+  }
+  return OTR_STATUS_OK;
+}
+
+/** Host memory of the job's results, then the job, then written to the device. */
+static otr_status make_weight(loader *l, const otr_gguf_tensor *t, const otr_weight *w, otr_weight_job *job) {
+  size_t size = w->type == OTR_WEIGHT_INT8 ? 1 : sizeof(uint16_t);
+  size_t data_bytes = (size_t)w->n * (size_t)w->row_stride * size, scale_bytes = (size_t)w->n * sizeof(float);
+  size_t column_bytes = (size_t)w->n_static * (size_t)w->n * sizeof(uint16_t);
+  void *scale = NULL, *columns = NULL;
+  OTR_TRY(open_place(l, w->data, data_bytes, &job->data));
+  otr_status status = open_place(l, w->scale, scale_bytes, &scale);
+  if (status == OTR_STATUS_OK && w->n_static > 0) status = open_place(l, w->static_cols, column_bytes, &columns);
+  job->scale = scale;
+  job->static_cols = columns;
+  if (status == OTR_STATUS_OK) status = quantize_all(l, t, job);
+  if (columns) status = close_place(l, w->static_cols, column_bytes, columns, status);
+  if (scale) status = close_place(l, w->scale, scale_bytes, scale, status);
+  return close_place(l, w->data, data_bytes, job->data, status);
+}
+
+static otr_status load_quantized(loader *l, const otr_gguf_tensor *t, otr_row_order order, otr_weight *w) {
+  OTR_TRY(check_type(t));
+  bool keep_f16 = otr_glob_any(l->params->keep_f16, l->params->n_keep_f16, t->name);
+  w->type = keep_f16 ? OTR_WEIGHT_F16 : OTR_WEIGHT_INT8;
+  size_t size = w->type == OTR_WEIGHT_INT8 ? 1 : sizeof(uint16_t);
+  w->row_stride = (int64_t)(((size_t)w->k * size + 63) / 64 * 64 / size);
+  w->n_static = w->type == OTR_WEIGHT_INT8 && l->params->f16_columns_all ? w->k : 0;
+  OTR_TRY(place(l, (size_t)w->n, (size_t)w->row_stride * size, &w->data));
+  OTR_TRY(place(l, (size_t)w->n, sizeof(float), &w->scale));
+  if (w->n_static > 0) {
+    size_t columns;
+    if (!otr_size_mul((size_t)w->n, (size_t)w->n_static, &columns))
+      return otr_fail(OTR_STATUS_NO_MEMORY, "tensor %s is too large", t->name);
+    OTR_TRY(place(l, columns, sizeof(uint16_t), &w->static_cols));
+  }
+  otr_weight_job job = {.name = t->name,
+                        .ggml_type = t->type,
+                        .source_row_bytes = (size_t)t->row_bytes,
+                        .n = w->n,
+                        .k = w->k,
+                        .order = order,
+                        .type = w->type,
+                        .row_stride = w->row_stride,
+                        .n_static = w->n_static,
+                        .static_stride = w->n};
+  if (!l->filling) {
+    l->total += t->bytes;
+    size_t piece = (size_t)piece_rows(&job) * (size_t)t->row_bytes;
+    if (piece > l->piece_bytes) l->piece_bytes = piece;
+    if ((size_t)w->k > l->scratch_floats) l->scratch_floats = (size_t)w->k;
+    return OTR_STATUS_OK;
+  }
+  return make_weight(l, t, w, &job);
+}
+
+/* ---- all tensors ------------------------------------------------------------------------------------------------- */
+
+static otr_status load_linear(loader *l, const otr_tensor_rule *rule, int32_t layer, const otr_gguf_tensor *t,
+                              otr_loaded *out) {
+  const otr_config *c = &l->model->config;
+  otr_row_order order = {0, 0};
+  if (rule->flags & OTR_TENSOR_ROTATED && !c->rotated_order) order = (otr_row_order){c->head_dim, c->n_rot};
+  otr_weight w = {.n = otr_config_extent(c, rule->n), .k = otr_config_extent(c, rule->k)};
+  w.group = w.k;
+  OTR_TRY(check_shape(t, (uint64_t)w.n, (uint64_t)w.k));
+  OTR_TRY(c->converted ? load_converted(l, t, &w) : load_quantized(l, t, order, &w));
+  char name[OTR_NAME_BYTES];
+  otr_tensor_name(name, rule, layer, ".bias");
+  const otr_gguf_tensor *bias = rule->flags & OTR_TENSOR_BIAS ? take(l, name) : NULL;
+  if (bias) OTR_TRY(load_vector(l, bias, w.n, order, &w.bias));
+  out->w = w;
+  out->rule = c->rule;
+  return OTR_STATUS_OK;
+}
+
+static otr_status load_tensor(loader *l, const otr_tensor_rule *rule, int32_t layer) {
+  char name[OTR_NAME_BYTES];
+  otr_loaded *out = (otr_loaded *)otr_model_role(l->model, layer, rule->role);
+  otr_tensor_name(name, rule, layer, ".weight");
+  const otr_gguf_tensor *t = take(l, name);
+  if (!t) {
+    if (rule->flags & OTR_TENSOR_OPTIONAL) return OTR_STATUS_OK;
+    return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor %s is missing", name);
+  }
+  if (rule->flags & OTR_TENSOR_VECTOR)
+    return load_vector(l, t, otr_config_extent(&l->model->config, rule->n), (otr_row_order){0, 0}, &out->vector);
+  return load_linear(l, rule, layer, t, out);
+}
+
+static otr_status load_rope_factors(loader *l) {
+  otr_config *c = &l->model->config;
+  const otr_gguf_tensor *t = take(l, "rope_freqs.weight");
+  if (!t || c->n_rot == 0) return OTR_STATUS_OK;
+  if (t->type != OTR_GGML_F32 || t->n_dims != 1 || t->dims[0] != (uint64_t)(c->n_rot / 2))
+    return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor rope_freqs.weight is not %d F32 values", c->n_rot / 2);
+  c->has_rope_factors = 1;
+  OTR_TRY(otr_file_read(&l->model->file, t->offset, c->rope_factors, (size_t)t->bytes));
+  for (int32_t j = 0; j < c->n_rot / 2; j++)
+    if (!(c->rope_factors[j] >= 0x1p-20f && c->rope_factors[j] <= 0x1p20f))
+      return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor rope_freqs.weight holds %g", (double)c->rope_factors[j]);
+  return OTR_STATUS_OK;
+}
+
+static otr_status walk(loader *l) {
+  const otr_arch *arch = l->model->config.arch;
+  l->made_bytes = 0;
+  if (!l->filling) l->total = 0;
+  for (int32_t i = 0; i < arch->n_tensors; i++) {
+    int32_t n = arch->tensors[i].role < OTR_LAYER_ROLES ? l->model->config.n_layers : 1;
+    for (int32_t layer = 0; layer < n; layer++) OTR_TRY(load_tensor(l, &arch->tensors[i], layer));
+  }
+  OTR_TRY(load_rope_factors(l));
+  for (int32_t i = 0; i < l->model->gguf->n_tensors; i++)
+    if (!l->used[i])
+      return otr_fail(OTR_STATUS_UNSUPPORTED, "tensor %s belongs to no part of a %s model that is known",
+                      l->model->gguf->tensors[i].name, arch->name);
+  return OTR_STATUS_OK;
+}
+
+static otr_status measure(loader *l, otr_model *model, const otr_model_params *params) {
+  *l = (loader){.model = model,
+                .device = model->runtime->device,
+                .memory = &model->runtime->memory,
+                .params = params,
+                .address = otr_file_address(&model->file)};
+  /* Every layer has tensors: more layers than tensors is a lie, found before anything of that size is taken. */
+  if (model->config.n_layers > model->gguf->n_tensors)
+    return otr_fail(OTR_STATUS_BAD_FORMAT, "%d layers, but %d tensors", model->config.n_layers, model->gguf->n_tensors);
+  size_t tensors = (size_t)model->config.n_layers * OTR_LAYER_ROLES + OTR_ROLES - OTR_LAYER_ROLES;
+  model->tensors = otr_memory_take_array(l->memory, tensors, sizeof *model->tensors);
+  l->used = otr_memory_take_array(l->memory, (size_t)model->gguf->n_tensors, 1);
+  return model->tensors && l->used ? walk(l) : OTR_STATUS_NO_MEMORY;
+}
+
+static void finish(loader *l) {
+  size_t threads = (size_t)otr_parallel_threads(l->model->runtime->parallel);
+  if (l->used) otr_memory_give_array(l->memory, l->used, (size_t)l->model->gguf->n_tensors, 1);
+  otr_memory_give(l->memory, l->piece, l->piece_bytes);
+  if (l->scratch) otr_memory_give_array(l->memory, l->scratch, threads, l->scratch_floats * sizeof(float));
+}
+
+static otr_status fill(loader *l) {
+  otr_model *m = l->model;
+  const otr_device_ops *ops = l->device->ops;
+  size_t threads = (size_t)otr_parallel_threads(m->runtime->parallel);
+  if (l->address && m->mapped_bytes > 0) {
+    otr_status status = ops->buffer_import(l->device, l->address, (size_t)m->file.bytes, &m->mapped);
+    if (status == OTR_STATUS_UNSUPPORTED) l->address = NULL; /* copied to the device instead */
+    if (status != OTR_STATUS_OK && status != OTR_STATUS_UNSUPPORTED) return status;
+    if (status == OTR_STATUS_UNSUPPORTED) {
+      m->mapped_bytes = 0;
+      OTR_TRY(walk(l));
+    }
+  }
+  if (l->scratch_floats > 0) {
+    l->scratch = otr_memory_take_array(l->memory, threads, l->scratch_floats * sizeof(float));
+    if (!l->scratch) return OTR_STATUS_NO_MEMORY;
+  }
+  if (!l->address && l->piece_bytes > 0) {
+    l->piece = otr_memory_take(l->memory, l->piece_bytes, 64);
+    if (!l->piece) return OTR_STATUS_NO_MEMORY;
+  }
+  m->made_bytes = l->made_bytes;
+  OTR_TRY(ops->buffer_create(l->device, l->made_bytes, &m->made));
+  l->filling = true;
+  return walk(l);
+}
+
+otr_status otr_load_weights(otr_model *model, const otr_model_params *params) {
+  loader l;
+  otr_status status = measure(&l, model, params);
+  if (status == OTR_STATUS_OK) status = fill(&l);
+  finish(&l);
+  return status;
+}
+
+otr_status otr_plan_weights(otr_model *model, const otr_model_params *params, otr_plan_info *plan) {
+  loader l;
+  otr_status status = measure(&l, model, params);
+  plan->file_bytes = model->file.bytes;
+  plan->weights_mapped_bytes = model->mapped_bytes;
+  plan->weights_host_bytes = l.made_bytes;
+  plan->quantizes = !model->config.converted;
+  finish(&l);
+  return status;
+}

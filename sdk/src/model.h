@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef OTR_MODEL_H
+#define OTR_MODEL_H
+
+#include <pthread.h>
+
+#include "config.h"
+#include "io.h"
+#include "numerics.h"
+#include "runtime.h"
+
+/** A tensor of the model, on the device. */
+typedef struct otr_loaded {
+  otr_weight w;   /* linears; w.n 0: absent */
+  otr_rule rule;  /* its outlier rule */
+  otr_ref vector; /* gains: f32 [n] */
+} otr_loaded;
+
+typedef struct otr_page_pool otr_page_pool;
+
+struct otr_model {
+  otr_runtime *runtime;
+  otr_file file;
+  otr_gguf *gguf;
+  otr_config config;
+  otr_buffer *mapped; /* the file, used in place, or NULL */
+  otr_buffer *made;   /* what was copied or quantized, or NULL */
+  uint64_t mapped_bytes, made_bytes;
+  otr_loaded *tensors;  /* [n_layers * OTR_LAYER_ROLES + OTR_ROLES - OTR_LAYER_ROLES] */
+  double *rope_inverse; /* [n_rot / 2] */
+  char name[128];       /* general.name */
+  atomic_int sessions;
+  otr_page_pool *pool;
+};
+
+/** The tensor of a role; `layer` is 0 for the model's own. */
+const otr_loaded *otr_model_role(const otr_model *model, int32_t layer, otr_role role);
+
+/** Fills model->tensors, made, mapped from model->file, gguf, config. On failure otr_model_close undoes it. */
+otr_status otr_load_weights(otr_model *model, const otr_model_params *params);
+/** What otr_load_weights would take; nothing is read but the header. Fields of `plan` about weights are set. */
+otr_status otr_plan_weights(otr_model *model, const otr_model_params *params, otr_plan_info *plan);
+
+/** Bytes of a session's parts for a plan. */
+otr_status otr_plan_session(otr_model *model, const otr_session_params *params, otr_plan_info *plan);
+
+/** SHA-256 that says which model and rule a state belongs to. */
+void otr_model_digest(const otr_model *model, uint8_t digest[32]);
+
+#define OTR_VERIFY_TOKENS 32
+/** The fixed ids of the verify hash: (i * 7919 + 13) mod vocab. */
+static inline int32_t otr_verify_token(int32_t i, int32_t vocab) {
+  return (int32_t)((i * 7919LL + 13) % vocab);
+}
+
+#endif

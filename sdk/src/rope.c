@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "rope.h"
+
+#include <string.h>
+
+#define LN2 0.69314718055994530942
+#define PI 3.14159265358979323846
+
+/** 2^e as a double, -1022 <= e <= 1023. */
+static double power_of_two(int e) {
+  uint64_t bits = (uint64_t)(e + 1023) << 52;
+  double v;
+  memcpy(&v, &bits, sizeof v);
+  return v;
+}
+
+/** log2 of a normal v > 0: exponent plus 2/ln 2 times the odd series of (m - 1)/(m + 1), m in [sqrt(1/2), sqrt 2). */
+static double log2_of(double v) {
+  uint64_t bits;
+  memcpy(&bits, &v, sizeof bits);
+  int e = (int)(bits >> 52) - 1023;
+  double m = v * power_of_two(-e);
+  if (m > 1.41421356237309504880) {
+    m = m * 0.5;
+    e++;
+  }
+  double s = (m - 1.0) / (m + 1.0), s2 = s * s, sum = 0.0;
+  for (int i = 41; i >= 1; i -= 2) sum = sum * s2 + 1.0 / i;
+  return (double)e + 2.0 * (s * sum) / LN2;
+}
+
+/** 2^y for |y| < 1000: Horner on the fraction in [-1/2, 1/2]. */
+static double exp2_of(double y) {
+  int n = (int)(y < 0 ? y - 0.5 : y + 0.5);
+  double f = (y - (double)n) * LN2, p = 1.0;
+  for (int i = 20; i >= 1; i--) p = 1.0 + p * f / i;
+  return p * power_of_two(n);
+}
+
+void otr_rope_inverse(double *inverse, double theta, int32_t n_rot, const float *factors) {
+  double log2_theta = log2_of(theta);
+  for (int32_t j = 0; j < n_rot / 2; j++) {
+    inverse[j] = exp2_of(-(2.0 * j / n_rot) * log2_theta);
+    if (factors) inverse[j] = inverse[j] / (double)factors[j];
+  }
+}
+
+/** sin and cos of |r| <= pi/4, Taylor to the 17th and 18th power. */
+static void sine_cosine(double r, double *sine, double *cosine) {
+  double r2 = r * r, s = 1.0, c = 1.0;
+  for (int i = 17; i >= 3; i -= 2) s = 1.0 - s * r2 / (double)(i * (i - 1));
+  for (int i = 18; i >= 2; i -= 2) c = 1.0 - c * r2 / (double)(i * (i - 1));
+  *sine = s * r;
+  *cosine = c;
+}
+
+void otr_rope_row(float *cos, float *sin, const double *inverse, int32_t half, int32_t position,
+                  double attention_factor) {
+  /* pi/2 in three parts: the products with n < 2^21 of the first two are exact. */
+  static const double part1 = 0x1.921fb544p+0, part2 = 0x1.0b4611a6p-34, part3 = 0x1.3198a2e037073p-69;
+  for (int32_t j = 0; j < half; j++) {
+    double angle = (double)position * inverse[j];
+    double turns = angle * (2.0 / PI);
+    int64_t n = (int64_t)(turns < 0 ? turns - 0.5 : turns + 0.5);
+    double r = ((angle - (double)n * part1) - (double)n * part2) - (double)n * part3;
+    double s, c;
+    sine_cosine(r, &s, &c);
+    double sine = n & 1 ? c : s, cosine = n & 1 ? s : c;
+    if ((n & 3) == 1 || (n & 3) == 2) cosine = -cosine;
+    if ((n & 3) == 2 || (n & 3) == 3) sine = -sine;
+    cos[j] = (float)(cosine * attention_factor);
+    sin[j] = (float)(sine * attention_factor);
+  }
+}
+
+void otr_rope_llama3(float *factors, double theta, int32_t n_rot, double factor, double low, double high,
+                     double original_context) {
+  double log2_theta = log2_of(theta);
+  for (int32_t j = 0; j < n_rot / 2; j++) {
+    double wavelength = 2.0 * PI / exp2_of(-(2.0 * j / n_rot) * log2_theta);
+    double f = 1.0;
+    if (wavelength > original_context / low) {
+      f = factor;
+    } else if (wavelength >= original_context / high) {
+      double smooth = (original_context / wavelength - low) / (high - low);
+      f = 1.0 / ((1.0 - smooth) / factor + smooth);
+    }
+    factors[j] = (float)f;
+  }
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+/* SentencePiece BPE: a text begins as its characters; the pair that makes the token with the highest score is joined
+ * first. A character without a token becomes its bytes. */
+#include <string.h>
+
+#include "encoder.h"
+#include "unicode.h"
+
+static bool pair(const void *model, const char *text, const otr_symbol *left, const otr_symbol *right, uint32_t *key,
+                 int32_t *id) {
+  const otr_vocabulary *v = model;
+  size_t n_bytes = (size_t)left->bytes + right->bytes;
+  if (n_bytes > v->longest) return false;
+  *id = otr_text_map_find(&v->map, text + left->start, n_bytes);
+  if (*id < 0) return false;
+  *key = v->keys[*id];
+  return true;
+}
+
+static void emit(otr_encoder *e, const char *text, const otr_symbol *symbol) {
+  const otr_vocabulary *v = e->vocabulary;
+  if (symbol->id >= 0) {
+    otr_encoder_emit(e, symbol->id);
+    return;
+  }
+  bool all = true;
+  for (uint32_t i = 0; i < symbol->bytes; ++i) all = all && v->byte_ids[(unsigned char)text[symbol->start + i]] >= 0;
+  if (!all && v->unk >= 0) otr_encoder_emit(e, v->unk);
+  for (uint32_t i = 0; all && i < symbol->bytes; ++i)
+    otr_encoder_emit(e, v->byte_ids[(unsigned char)text[symbol->start + i]]);
+}
+
+static otr_status encode_piece(otr_encoder *e, const char *text, size_t n_bytes) {
+  const otr_vocabulary *v = e->vocabulary;
+  OTR_TEXT_TRY(otr_merge_reserve(&e->merge, n_bytes));
+  for (size_t at = 0; at < n_bytes;) {
+    uint32_t bytes = otr_char_at(text + at, n_bytes - at).bytes;
+    otr_merge_append(&e->merge, (uint32_t)at, bytes, otr_text_map_find(&v->map, text + at, bytes));
+    at += bytes;
+  }
+  otr_merge_run(&e->merge, pair, v, text);
+  for (int32_t i = 0; i >= 0; i = e->merge.symbols[i].next) emit(e, text, &e->merge.symbols[i]);
+  return OTR_STATUS_OK;
+}
+
+/* Length of what can be encoded on its own: all of it, or up to a space that follows something else. */
+static size_t piece_length(const otr_vocabulary *v, const char *text, size_t n_bytes) {
+  for (size_t i = 1; v->cut_at_spaces && i < n_bytes; ++i)
+    if (text[i] == ' ' && text[i - 1] != ' ') return i;
+  return n_bytes;
+}
+
+/* The text with its prefix, and with U+2581, which is SentencePiece's space, as a space. */
+static size_t normalize(char *out, const char *text, size_t n_bytes, bool prefix) {
+  size_t n = 0;
+  if (prefix) out[n++] = ' ';
+  for (size_t i = 0; i < n_bytes; ++i) {
+    bool space = n_bytes - i >= 3 && memcmp(text + i, "\xe2\x96\x81", 3) == 0;
+    out[n++] = space ? ' ' : text[i];
+    if (space) i += 2;
+  }
+  return n;
+}
+
+otr_status otr_encode_spm(otr_encoder *e, const char *text, size_t n_bytes, bool prefix) {
+  size_t room = n_bytes + 1;
+  char *normal = otr_text_take(&e->vocabulary->allocator, room, 1);
+  if (normal == NULL) return OTR_STATUS_NO_MEMORY;
+  size_t n = normalize(normal, text, n_bytes, prefix);
+  otr_status status = OTR_STATUS_OK;
+  for (size_t at = 0, length; at < n && status == OTR_STATUS_OK; at += length) {
+    length = piece_length(e->vocabulary, normal + at, n - at);
+    status = encode_piece(e, normal + at, length);
+  }
+  otr_text_give(&e->vocabulary->allocator, normal, room, 1);
+  return status;
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What Check programs here share. */
+#ifndef SUITE_H
+#define SUITE_H
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "outrider/outrider.h"
+
+#define SUITE_SKIPPED 77 /* ctest's SKIP_RETURN_CODE */
+
+/** Fails with the library's own words. */
+#define ck_ok(expression)                                                                            \
+  do {                                                                                               \
+    otr_status ck_status = (expression);                                                             \
+    ck_assert_msg(ck_status == OTR_STATUS_OK, "%s: %s: %s", #expression, otr_status_text(ck_status), \
+                  otr_error_detail());                                                               \
+  } while (0)
+
+/** Runs the tests that `add` puts into the one case. @return main's value. */
+static inline int suite_run(const char *name, void (*add)(TCase *tests)) {
+  Suite *suite = suite_create(name);
+  TCase *tests = tcase_create(name);
+  tcase_set_timeout(tests, 120);
+  add(tests);
+  suite_add_tcase(suite, tests);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_ENV);
+  int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+/** The folder of OUTRIDER_TEST_DATA, or NULL after saying that `what` is skipped without it. */
+static inline const char *suite_data(const char *what) {
+  const char *folder = getenv("OUTRIDER_TEST_DATA");
+  if (folder != NULL && folder[0] != '\0') return folder;
+  printf("%s: skipped: OUTRIDER_TEST_DATA names no folder of test data\n", what);
+  return NULL;
+}
+
+#endif
