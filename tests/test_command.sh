@@ -181,7 +181,6 @@ texts() {
   cmp -s "$folder/out" "$folder/first" || fail "the same seed gives another text"
 }
 
-# Each turn's answer must be what a session without anything kept gives: /reset and the same message again.
 chats() {
   printf 'the\n/help\nand\n/reset\nthe\nno such\\\nline\n/what\n/quit\nnever\n' |
     "$outrider" chat "$folder/tiny.gguf" --template chatml -n 4 --stats >"$folder/out" 2>"$folder/err" ||
@@ -193,6 +192,8 @@ chats() {
     "$outrider" chat "$folder/tiny.gguf" --template chatml -n 64 --ctx 256 >"$folder/out" 2>"$folder/err" ||
     fail "chat with a full context"
   says "context"
+  python3 "$(dirname "$0")/interrupt.py" "$outrider" chat "$folder/tiny.gguf" --template chatml -n 0 --device cpu ||
+    fail "Ctrl-C in a chat"
 }
 
 "$make_tiny" "$folder/tiny.gguf" || exit 1
