@@ -5,7 +5,9 @@
 
 #include "kernels.h"
 
-static int32_t count(void) { return 1; }
+static int32_t count(void) {
+  return 1;
+}
 
 static void describe(int32_t index, otr_device_info *info) {
   (void)index;

@@ -9,6 +9,7 @@
 
 #define OTR_ROW_BLOCK 8     /* rows of a task of row-wise operations */
 #define OTR_OUTPUT_BLOCK 64 /* outputs of a linear's smallest task: the kernels' panel */
+#define OTR_STREAM_BLOCK 16 /* the same for few rows */
 
 struct otr_buffer {
   void *host;
@@ -42,6 +43,13 @@ typedef struct otr_worker {
   char *scratch;
 } otr_worker;
 
+/** How the outputs of a linear are shared out: `whole` blocks in `units` tasks, each for all rows; then, block by
+ * block, `pieces` tasks for a part of the rows each. */
+typedef struct otr_linear_share {
+  int32_t block; /* outputs of a block */
+  int32_t whole, units, pieces;
+} otr_linear_share;
+
 struct otr_prepared {
   otr_cpu_device *device;
   otr_program program;
@@ -52,7 +60,7 @@ struct otr_prepared {
   void **page_base; /* [max_sequences, max_table] */
   const otr_step *step;
   int32_t at, n_chain; /* operations of the run being shared out */
-  int32_t n_units[OTR_LINEAR_PARTS], unit_outputs;
+  otr_linear_share share;
   int32_t *block_first; /* [max_rows + 1] first row of each attention block */
   int32_t n_blocks;
 };

@@ -178,43 +178,90 @@ static void chain_task(void *context, int32_t index, int32_t worker) {
 
 /* ---- submit: linears --------------------------------------------------------------------------------------------- */
 
+/** The rows of a layout from r0 on. */
+static otr_quantized quantized_from(const otr_quantized *x, int32_t r0) {
+  otr_quantized v = *x;
+  size_t rows = (size_t)r0, k = (size_t)x->k;
+  v.q += rows * (size_t)x->q_stride;
+  v.scale += rows;
+  v.pow2e += rows;
+  v.sum += rows;
+  v.n_out += rows;
+  v.out_index += rows * k;
+  v.out_value += rows * k;
+  return v;
+}
+
+static otr_rounded rounded_from(const otr_rounded *x, int32_t r0) {
+  otr_rounded v = *x;
+  v.x16 += (size_t)r0 * (size_t)x->stride;
+  v.pow2e += r0;
+  return v;
+}
+
+/** Outputs [n0, n1) of one weight for rows [r0, r1). */
+static void linear_outputs(const otr_prepared *p, const otr_host_op *h, otr_worker *w, int32_t part, int32_t n0,
+                           int32_t n1, int32_t r0, int32_t r1) {
+  const otr_host_weight *weight = &h->weight[part];
+  const otr_cpu_kernels *kernels = p->device->kernels;
+  size_t stride = (size_t)weight->n;
+  float *y = h->part_out[part] + (size_t)r0 * stride;
+  if (h->op->code == OTR_OP_LINEAR) {
+    otr_quantized x = quantized_from(&h->quantized, r0);
+    kernels->linear(&w->found, y, stride, &x, weight, r1 - r0, n0, n1, w->scratch);
+  } else {
+    otr_rounded x = rounded_from(&h->rounded, r0);
+    kernels->linear16(&w->found, y, stride, &x, weight, r1 - r0, n0, n1, w->scratch);
+  }
+}
+
+/** Blocks [begin, end) of outputs, counted over all parts. */
+static void linear_blocks(const otr_prepared *p, const otr_host_op *h, otr_worker *w, int32_t begin, int32_t end,
+                          int32_t r0, int32_t r1) {
+  int32_t size = p->share.block;
+  for (int32_t part = 0; begin < end; part++) {
+    int32_t n = h->weight[part].n, blocks = (n + size - 1) / size;
+    int32_t last = end < blocks ? end : blocks;
+    if (begin < last) linear_outputs(p, h, w, part, begin * size, last * size < n ? last * size : n, r0, r1);
+    begin = begin > blocks ? begin - blocks : 0;
+    end -= blocks;
+  }
+}
+
 static void linear_task(void *context, int32_t index, int32_t worker) {
   otr_prepared *p = context;
   otr_worker *w = &p->workers[worker];
   float_mode mode = enter_float_mode();
   const otr_host_op *h = &p->ops[p->at];
-  int32_t part = 0;
-  while (index >= p->n_units[part]) index -= p->n_units[part++];
-  const otr_host_weight *weight = &h->weight[part];
-  int32_t n0 = index * p->unit_outputs, n1 = n0 + p->unit_outputs < weight->n ? n0 + p->unit_outputs : weight->n;
+  const otr_linear_share *s = &p->share;
   int32_t m = rows_of(h->op, p->step);
-  if (h->op->code == OTR_OP_LINEAR)
-    p->device->kernels->linear(&w->found, h->part_out[part], (size_t)weight->n, &h->quantized, weight, m, n0, n1,
-                               w->scratch);
-  else
-    p->device->kernels->linear16(&w->found, h->part_out[part], (size_t)weight->n, &h->rounded, weight, m, n0, n1,
-                                 w->scratch);
+  if (index < s->units) {
+    int32_t begin = (int32_t)((int64_t)index * s->whole / s->units);
+    int32_t end = (int32_t)((int64_t)(index + 1) * s->whole / s->units);
+    linear_blocks(p, h, w, begin, end, 0, m);
+  } else {
+    int32_t rest = index - s->units, block = s->whole + rest / s->pieces, piece = rest % s->pieces;
+    linear_blocks(p, h, w, block, block + 1, (int32_t)((int64_t)m * piece / s->pieces),
+                  (int32_t)((int64_t)m * (piece + 1) / s->pieces));
+  }
   note_found(w, h->op);
   leave_float_mode(mode);
 }
 
-/** Units small enough that workers end together, large enough that a row stream is worth starting. */
+/** Shares a linear out so that workers end together. Few rows: weights stream, and a unit is some rows of them. Many
+ *  rows: a unit is one panel; panels left over when each worker has had its share are cut by rows of x. */
 static int32_t linear_units(otr_prepared *p, const otr_op_linear *o, int32_t m) {
-  int32_t threads = otr_parallel_threads(p->device->base.parallel);
-  int64_t total = 0;
-  for (int32_t i = 0; i < o->n_parts; i++) total += o->part[i].w.n;
-  int64_t outputs = OTR_OUTPUT_BLOCK;
-  if (threads == 1 || m < 8) {
-    int64_t share = total / (threads == 1 ? 1 : 8 * (int64_t)threads);
-    if (share > OTR_OUTPUT_BLOCK) outputs = share / OTR_OUTPUT_BLOCK * OTR_OUTPUT_BLOCK;
-  }
-  p->unit_outputs = (int32_t)outputs;
-  int32_t units = 0;
-  for (int32_t i = 0; i < o->n_parts; i++) {
-    p->n_units[i] = (int32_t)((o->part[i].w.n + outputs - 1) / outputs);
-    units += p->n_units[i];
-  }
-  return units;
+  int32_t threads = otr_parallel_threads(p->device->base.parallel), blocks = 0;
+  otr_linear_share *s = &p->share;
+  bool streams = m < 8;
+  s->block = streams ? OTR_STREAM_BLOCK : OTR_OUTPUT_BLOCK;
+  for (int32_t i = 0; i < o->n_parts; i++) blocks += (o->part[i].w.n + s->block - 1) / s->block;
+  int32_t rest = !streams && threads > 1 && m >= 16 * threads ? blocks % threads : 0;
+  s->whole = blocks - rest;
+  s->pieces = threads;
+  s->units = threads == 1 ? 1 : streams ? 4 * threads : s->whole;
+  if (s->units > s->whole) s->units = s->whole;
+  return s->units + rest * s->pieces;
 }
 
 /* ---- submit: attention ------------------------------------------------------------------------------------------- */

@@ -106,7 +106,7 @@ typedef struct otr_cpu_kernels {
   void (*quantize)(otr_found *found, const otr_quantized *out, const float *x, otr_rule rule, int32_t r0, int32_t r1);
   void (*round16)(const otr_rounded *out, const float *x, int32_t r0, int32_t r1);
   /** Outputs [n0, n1) of all m rows: y[i * y_stride + n]. scratch: linear_scratch(k) bytes, 64-byte aligned. n0 is a
-   *  multiple of 64, and so is n1 unless it is w->n. */
+   *  multiple of 16 (m < 8) or 64, and so is n1 unless it is w->n. */
   void (*linear)(otr_found *found, float *y, size_t y_stride, const otr_quantized *x, const otr_host_weight *w, int32_t m,
                  int32_t n0, int32_t n1, void *scratch);
   size_t (*linear_scratch)(int32_t k);

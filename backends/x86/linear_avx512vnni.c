@@ -19,8 +19,16 @@ enum {
   WIDE_MAX_K = 8192, /* most inputs of a wide panel */
   TILE_ROWS = 6,     /* rows of x that share a load of the panel */
   STREAM_ROWS = 4,   /* most rows of x for which weights are streamed, not packed */
-  LINE = 64
+  STREAM_AHEAD = 8192 /* bytes that streamed weights are asked for ahead of their use */
 };
+
+/* Up to 16 outliers of a row, by lane; what is beyond a lane's last is 0 and adds nothing. */
+typedef struct lane_list {
+  int32_t longest[2];   /* of lanes 0 and 2, of lanes 1 and 3 */
+  int32_t quad[4][16];  /* bytes, into the panel */
+  int32_t place[4][16]; /* in the static columns, + 1; 0: not there */
+  float x[4][16];
+} lane_list;
 
 typedef struct job {
   const otr_quantized *x;
@@ -30,8 +38,10 @@ typedef struct job {
   int32_t m;
   uint8_t *panel; /* [k16 / 4][width][4] of w ^ 0x80 */
   int32_t *acc;   /* [TILE_ROWS][WIDE] */
-  float *lanes;   /* [4][WIDE], the outliers' lanesum<4> of one row */
-  __m512i worst;  /* of otr_found */
+  float *sum;     /* [WIDE] lanesum<4> of a row's outliers */
+  lane_list lists[TILE_ROWS];
+  const uint8_t *ahead, *end; /* weights to ask for while this panel is used, their end */
+  __m512i worst;              /* of otr_found */
 } job;
 
 /* k rounded up to what a weight row surely holds. */
@@ -39,7 +49,7 @@ static size_t row_bytes(int32_t k) { return ((size_t)k + 15) & ~(size_t)15; }
 static int32_t panel_width(int32_t k) { return k <= WIDE_MAX_K ? WIDE : NARROW; }
 
 size_t otr_linear_scratch_avx512vnni(int32_t k) {
-  return row_bytes(k) * (size_t)panel_width(k) + (TILE_ROWS + 4) * WIDE * sizeof(float);
+  return (TILE_ROWS + 1) * WIDE * sizeof(float) + row_bytes(k) * (size_t)panel_width(k);
 }
 
 INLINE __mmask16 mask16(int32_t n) { return n >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << n) - 1u); }
@@ -61,18 +71,15 @@ INLINE void finish(__m512i *worst, float *y, __m512 v, const float *bias, __mmas
   _mm512_mask_storeu_ps(y, live, _mm512_maskz_mov_ps(large, v));
 }
 
-/* Outputs n ... n+15 of row i: acc holds sum (w + 128) q, lanes (NULL: no outliers) at p * stride the four partial
- * sums. */
-INLINE void finish_row(job *j, int32_t i, int32_t n, int32_t n1, const int32_t *acc, const float *lanes, int32_t stride) {
+/* Outputs n ... n+15 of row i: acc is sum (w + 128) q, sum (NULL: no outliers) the outliers' lanesum. */
+INLINE void finish_row(job *j, int32_t i, int32_t n, int32_t n1, const int32_t *acc, const float *sum) {
   __mmask16 live = mask16(n1 - n);
   __m512 scale_w = _mm512_maskz_loadu_ps(live, j->w->scale + n);
   __m512i shift = _mm512_set1_epi32((int32_t)((uint32_t)j->x->sum[i] * 128u));
-  __m512 v = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_loadu_si512(acc), shift));
+  __m512 v = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_load_si512(acc), shift));
   v = _mm512_mul_ps(v, _mm512_mul_ps(_mm512_set1_ps(j->x->scale[i]), scale_w));
-  if (lanes) {
-    __m512 p0 = _mm512_add_ps(_mm512_load_ps(lanes), _mm512_load_ps(lanes + 2 * stride));
-    __m512 p1 = _mm512_add_ps(_mm512_load_ps(lanes + stride), _mm512_load_ps(lanes + 3 * stride));
-    __m512 o = _mm512_mul_ps(_mm512_add_ps(p0, p1), _mm512_set1_ps(j->x->pow2e[i]));
+  if (sum) {
+    __m512 o = _mm512_mul_ps(_mm512_load_ps(sum), _mm512_set1_ps(j->x->pow2e[i]));
     v = _mm512_add_ps(v, _mm512_mul_ps(o, scale_w));
   }
   const float *bias = j->w->bias ? j->w->bias + n : NULL;
@@ -85,13 +92,10 @@ INLINE int32_t static_place(const otr_host_weight *w, int32_t f) {
   return w->static_slot ? w->static_slot[f] : f;
 }
 
-/* lanes[c] += x * static column, for `cols` vectors of outputs from n. */
-INLINE void add_static(const otr_host_weight *w, float *lanes, int32_t place, __m512 x, int32_t n, int32_t n1, int cols) {
-  const uint16_t *column = w->static_cols + (size_t)place * (size_t)w->n + n;
-  for (int c = 0; c < cols; c++) {
-    __m512 v = f16_value(_mm256_maskz_loadu_epi16(mask16(n1 > n + 16 * c ? n1 - n - 16 * c : 0), column + 16 * c));
-    _mm512_store_ps(lanes + 16 * c, _mm512_fmadd_ps(v, x, _mm512_load_ps(lanes + 16 * c)));
-  }
+/* 16 outputs from n of a static column. */
+INLINE __m512 static_weights(const otr_host_weight *w, int32_t place, int32_t n, int32_t n1) {
+  __mmask16 live = n < n1 ? mask16(n1 - n) : (__mmask16)0;
+  return f16_value(_mm256_maskz_loadu_epi16(live, w->static_cols + (size_t)place * (size_t)w->n + n));
 }
 
 /* The panel: row r of the weight's rows n ... n1-1 (beyond: the last one again) to dwords [r] of every quad. */
@@ -159,17 +163,22 @@ static void pack(job *j, int32_t n, int32_t n1, int32_t width) {
   }
 #define STORE(i, c) _mm512_store_si512(acc + (i) * WIDE + 16 * (c), a##i##c);
 #define ROW_STORE(i, C) COLS##C(STORE, i)
-#define TILE(R, C)                                                                                               \
-  static void tile##R##x##C(int32_t *acc, const uint8_t *panel, const int8_t *q, size_t q_stride, size_t bytes,  \
-                            const uint8_t *ahead) {                                                              \
-    ROWS##R(ROW_START, C);                                                                                       \
-    for (size_t k = 0; k < bytes; k += 4) {                                                                      \
-      COLS##C(WEIGHTS, 0)                                                                                        \
-      ROWS##R(ROW_DOT, C)                                                                                        \
-      panel += 64 * (C);                                                                                         \
-    }                                                                                                            \
-    (void)ahead;                                                                                                 \
-    ROWS##R(ROW_STORE, C)                                                                                        \
+#define QUAD(R, C)                      \
+  {                                     \
+    COLS##C(WEIGHTS, 0)                 \
+    ROWS##R(ROW_DOT, C)                 \
+    panel += 64 * (C);                  \
+    k += 4;                             \
+  }
+#define TILE(R, C)                                                                                              \
+  static void tile##R##x##C(int32_t *acc, const uint8_t *panel, const int8_t *q, size_t q_stride, size_t bytes, \
+                            const uint8_t *ahead) {                                                             \
+    ROWS##R(ROW_START, C);                                                                                      \
+    for (size_t k = 0; k < bytes; ahead += 64) {                                                                \
+      QUAD(R, C) QUAD(R, C) QUAD(R, C) QUAD(R, C)                                                               \
+      _mm_prefetch((const char *)ahead, _MM_HINT_T1);                                                           \
+    }                                                                                                           \
+    ROWS##R(ROW_STORE, C)                                                                                       \
   }
 TILE(6, 4)
 TILE(4, 4)
@@ -191,56 +200,118 @@ static int32_t choose_tile(int32_t left, int32_t width, tile_fn *tile) {
   return rows;
 }
 
-/* lanes = the outliers' partial sums of row i, outputs n ... n + 16 cols - 1. vpdpbusd picks the byte of a quad. */
-INLINE void panel_outliers(job *j, int32_t i, int32_t n, int32_t n1, int cols) {
-  const int32_t *index = j->x->out_index + (size_t)i * (size_t)j->x->k;
-  const float *value = j->x->out_value + (size_t)i * (size_t)j->x->k;
-  const __m512i shift = _mm512_set1_epi32(-128);
-  for (int c = 0; c < 4 * cols; c++) _mm512_store_ps(j->lanes + 16 * c, _mm512_setzero_ps());
-  for (int32_t t = 0; t < j->x->n_out[i]; t++) {
-    int32_t f = index[t];
-    float *lanes = j->lanes + (f & 3) * 16 * cols;
-    __m512 x = _mm512_set1_ps(value[t]);
-    int32_t place = static_place(j->w, f);
-    if (place >= 0) {
-      add_static(j->w, lanes, place, x, n, n1, cols);
-      continue;
-    }
-    const uint8_t *quad = j->panel + (size_t)(f >> 2) * (size_t)(64 * cols);
-    __m512i pick = _mm512_set1_epi32(1 << 8 * (f & 3));
-    for (int c = 0; c < cols; c++) {
-      __m512 v = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(shift, _mm512_load_si512(quad + 64 * c), pick));
-      _mm512_store_ps(lanes + 16 * c, _mm512_fmadd_ps(v, x, _mm512_load_ps(lanes + 16 * c)));
-    }
+/* The t-th to t+15th outlier of row i. */
+INLINE void list_lanes(lane_list *l, const job *j, int32_t i, int32_t t, int32_t width, int with_static) {
+  size_t at = (size_t)i * (size_t)j->x->k + (size_t)t;
+  __mmask16 live = mask16(j->x->n_out[i] - t);
+  __m512i f = _mm512_maskz_loadu_epi32(live, j->x->out_index + at);
+  __m512 x = _mm512_maskz_loadu_ps(live, j->x->out_value + at);
+  __m512i lane = _mm512_and_si512(f, _mm512_set1_epi32(3));
+  __m512i quad = _mm512_slli_epi32(_mm512_srli_epi32(f, 2), width == WIDE ? 8 : 7);
+  __m512i place = f;
+  if (with_static) {
+    if (j->w->static_slot) place = _mm512_mask_i32gather_epi32(place, live, f, j->w->static_slot, 4);
+    place = _mm512_add_epi32(place, _mm512_set1_epi32(1));
+  }
+  int32_t count[4];
+  for (int32_t c = 0; c < 4; c++) {
+    __mmask16 of = _mm512_mask_cmpeq_epi32_mask(live, lane, _mm512_set1_epi32(c));
+    _mm512_storeu_si512(l->quad[c], _mm512_maskz_compress_epi32(of, quad));
+    _mm512_storeu_ps(l->x[c], _mm512_maskz_compress_ps(of, x));
+    if (with_static) _mm512_storeu_si512(l->place[c], _mm512_maskz_compress_epi32(of, place));
+    count[c] = (int32_t)_mm_popcnt_u32(of);
+  }
+  l->longest[0] = count[0] > count[2] ? count[0] : count[2];
+  l->longest[1] = count[1] > count[3] ? count[1] : count[3];
+}
+
+/* 16 outputs' weights of a feature: vpdpbusd picks byte `pick` of the quad. */
+INLINE __m512 panel_weights(const uint8_t *quad, __m512i pick) {
+  return _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(_mm512_set1_epi32(-128), _mm512_load_si512(quad), pick));
+}
+
+/* j->sum = lanesum<4> of row i's outliers, outputs n ... n + 16 C - 1; *list holds the first 16. A round takes one
+ * outlier of each of two lanes: the partial sums stay in registers, and the loops' ends are known early. */
+#define LANE_ZERO(l, c) __m512 p##l##c = _mm512_setzero_ps();
+#define LANE_PANEL(l, c) p##l##c = _mm512_fmadd_ps(panel_weights(quad + 64 * (c), pick), x, p##l##c);
+#define LANE_STATIC(l, c) p##l##c = _mm512_fmadd_ps(static_weights(j->w, place, n + 16 * (c), n1), x, p##l##c);
+#define LANE_ADD(l, C, WITH_STATIC)                              \
+  {                                                              \
+    __m512 x = _mm512_set1_ps(list->x[l][r]);                    \
+    int32_t place = (WITH_STATIC) ? list->place[l][r] - 1 : -1;  \
+    if (place >= 0) {                                            \
+      COLS##C(LANE_STATIC, l)                                    \
+    } else {                                                     \
+      const uint8_t *quad = j->panel + list->quad[l][r];         \
+      const __m512i pick = _mm512_set1_epi32(1 << 8 * (l));      \
+      COLS##C(LANE_PANEL, l)                                     \
+    }                                                            \
+  }
+#define LANE_END(_, c) \
+  _mm512_store_ps(j->sum + 16 * (c), _mm512_add_ps(_mm512_add_ps(p0##c, p2##c), _mm512_add_ps(p1##c, p3##c)));
+#define PANEL_OUTLIERS(name, C, WITH_STATIC)                                                      \
+  static void name(job *j, lane_list *list, int32_t i, int32_t n, int32_t n1) {                   \
+    COLS##C(LANE_ZERO, 0) COLS##C(LANE_ZERO, 1) COLS##C(LANE_ZERO, 2) COLS##C(LANE_ZERO, 3)       \
+    for (int32_t t = 0; t < j->x->n_out[i]; t += 16) {                                            \
+      if (t > 0) list_lanes(list, j, i, t, 16 * (C), WITH_STATIC);                                \
+      for (int32_t r = 0; r < list->longest[0]; r++) {                                            \
+        LANE_ADD(0, C, WITH_STATIC)                                                               \
+        LANE_ADD(2, C, WITH_STATIC)                                                               \
+      }                                                                                           \
+      for (int32_t r = 0; r < list->longest[1]; r++) {                                            \
+        LANE_ADD(1, C, WITH_STATIC)                                                               \
+        LANE_ADD(3, C, WITH_STATIC)                                                               \
+      }                                                                                           \
+    }                                                                                             \
+    COLS##C(LANE_END, 0)                                                                          \
+    (void)n, (void)n1;                                                                            \
+  }
+PANEL_OUTLIERS(outliers_x4, 4, 0)
+PANEL_OUTLIERS(outliers_static_x4, 4, 1)
+PANEL_OUTLIERS(outliers_x2, 2, 0)
+PANEL_OUTLIERS(outliers_static_x2, 2, 1)
+
+static void panel_outliers(job *j, lane_list *list, int32_t i, int32_t n, int32_t n1, int32_t width) {
+  if (width == WIDE) (j->w->n_static > 0 ? outliers_static_x4 : outliers_x4)(j, list, i, n, n1);
+  else (j->w->n_static > 0 ? outliers_static_x2 : outliers_x2)(j, list, i, n, n1);
+}
+
+/* Asks for the lists of rows that a tile is about to be computed for: each lies in a page of its own. */
+static void prefetch_lists(const otr_quantized *x, int32_t i, int32_t rows) {
+  for (int32_t r = i; r < i + rows; r++) {
+    size_t at = (size_t)r * (size_t)x->k;
+    _mm_prefetch((const char *)(x->out_index + at), _MM_HINT_T0);
+    _mm_prefetch((const char *)(x->out_value + at), _MM_HINT_T0);
   }
 }
 
-static void panel_outliers_wide(job *j, int32_t i, int32_t n, int32_t n1) { panel_outliers(j, i, n, n1, 4); }
-static void panel_outliers_narrow(job *j, int32_t i, int32_t n, int32_t n1) { panel_outliers(j, i, n, n1, 2); }
-
 static void panel_rows(job *j, int32_t n, int32_t n1, int32_t width) {
   size_t bytes = row_bytes(j->w->k), q_stride = (size_t)j->x->q_stride;
-  for (int32_t i = 0; i < j->m;) {
-    tile_fn tile;
-    int32_t rows = choose_tile(j->m - i, width, &tile);
-    tile(j->acc, j->panel, j->x->q + (size_t)i * q_stride, q_stride, bytes, NULL);
-    for (int32_t r = 0; r < rows; r++, i++) {
-      const float *lanes = NULL;
-      if (j->x->n_out[i] > 0) {
-        if (width == WIDE) panel_outliers_wide(j, i, n, n1);
-        else panel_outliers_narrow(j, i, n, n1);
-        lanes = j->lanes;
-      }
+  tile_fn tile;
+  for (int32_t i = 0, rows; i < j->m; i += rows) {
+    rows = choose_tile(j->m - i, width, &tile);
+    prefetch_lists(j->x, i, rows);
+    tile(j->acc, j->panel, j->x->q + (size_t)i * q_stride, q_stride, bytes, j->ahead < j->end ? j->ahead : j->panel);
+    j->ahead += bytes * 4; /* a line for 16 inputs */
+    for (int32_t r = 0; r < rows; r++) list_lanes(&j->lists[r], j, i + r, 0, width, j->w->n_static > 0);
+    for (int32_t r = 0; r < rows; r++) {
+      int has_outliers = j->x->n_out[i + r] > 0;
+      if (has_outliers) panel_outliers(j, &j->lists[r], i + r, n, n1, width);
       for (int32_t c = 0; c < width && n + c < n1; c += 16)
-        finish_row(j, i, n + c, n1, j->acc + r * WIDE + c, lanes ? lanes + c : NULL, width);
+        finish_row(j, i + r, n + c, n1, j->acc + r * WIDE + c, has_outliers ? j->sum + c : NULL);
     }
   }
 }
 
 static void linear_packed(job *j, int32_t n0, int32_t n1) {
   int32_t width = panel_width(j->w->k);
+  const uint8_t *data = j->w->data;
+  size_t row_stride = (size_t)j->w->row_stride;
+  j->end = data + (size_t)n1 * row_stride;
   for (int32_t n = n0; n < n1; n += width) {
     pack(j, n, n1, width);
+    if (n == n0 || j->ahead < data + (size_t)(n + width) * row_stride)
+      j->ahead = data + (size_t)(n + width) * row_stride;
     panel_rows(j, n, n1, width);
   }
 }
@@ -262,8 +333,7 @@ static void linear_packed(job *j, int32_t n0, int32_t n1) {
   }
 #define S_STORE(i) _mm_storeu_si128((void *)(acc + 16 * (i)), sum4(a##i##0, a##i##1, a##i##2, a##i##3));
 #define STREAM(R)                                                                                               \
-  static void stream##R(int32_t *acc, const uint8_t *const row[4], const int8_t *q, size_t q_stride, size_t bytes, \
-                        size_t ahead) {                                                                         \
+  static void stream##R(int32_t *acc, const uint8_t *const row[4], const int8_t *q, size_t q_stride, size_t bytes) {                                                                         \
     const __m512i flip = _mm512_set1_epi8((char)0x80);                                                          \
     S_ROWS##R(S_START);                                                                                         \
     size_t k = 0;                                                                                               \
@@ -272,7 +342,7 @@ static void linear_packed(job *j, int32_t n0, int32_t n1) {
       __m512i w1 = _mm512_xor_si512(_mm512_loadu_si512(row[1] + k), flip);                                      \
       __m512i w2 = _mm512_xor_si512(_mm512_loadu_si512(row[2] + k), flip);                                      \
       __m512i w3 = _mm512_xor_si512(_mm512_loadu_si512(row[3] + k), flip);                                      \
-      for (int r = 0; r < 4; r++) _mm_prefetch((const char *)(row[r] + k + ahead), _MM_HINT_T0);                \
+      for (int r = 0; r < 4; r++) _mm_prefetch((const char *)(row[r] + k + STREAM_AHEAD), _MM_HINT_T0);         \
       S_ROWS##R(S_DOT)                                                                                          \
     }                                                                                                           \
     if (k < bytes) {                                                                                            \
@@ -300,20 +370,18 @@ STREAM(2)
 STREAM(3)
 STREAM(4)
 
-typedef void (*stream_fn)(int32_t *acc, const uint8_t *const row[4], const int8_t *q, size_t q_stride, size_t bytes,
-                          size_t ahead);
+typedef void (*stream_fn)(int32_t *acc, const uint8_t *const row[4], const int8_t *q, size_t q_stride, size_t bytes);
 
-/* lanes [4][16] = the outliers' partial sums of row i, outputs n ... n+15, from the rows at data + offset. */
+/* j->sum [16] = lanesum<4> of row i's outliers, outputs n ... n+15, from the rows at data + offset. */
 static void stream_outliers(job *j, int32_t i, int32_t n, int32_t n1, const uint8_t *data, __m512i offset) {
   const int32_t *index = j->x->out_index + (size_t)i * (size_t)j->x->k;
   const float *value = j->x->out_value + (size_t)i * (size_t)j->x->k;
-  for (int c = 0; c < 4; c++) _mm512_store_ps(j->lanes + 16 * c, _mm512_setzero_ps());
+  __m512 lanes[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
   for (int32_t t = 0; t < j->x->n_out[i]; t++) {
-    int32_t f = index[t];
-    float *lanes = j->lanes + (f & 3) * 16;
-    int32_t place = static_place(j->w, f);
+    int32_t f = index[t], place = static_place(j->w, f);
     if (place >= 0) {
-      add_static(j->w, lanes, place, _mm512_set1_ps(value[t]), n, n1, 1);
+      __m512 v = static_weights(j->w, place, n, n1);
+      lanes[f & 3] = _mm512_fmadd_ps(v, _mm512_set1_ps(value[t]), lanes[f & 3]);
       continue;
     }
     /* the byte stays in the highest 8 bits, 2^24 too large: x takes 2^-24, which is exact */
@@ -321,8 +389,10 @@ static void stream_outliers(job *j, int32_t i, int32_t n, int32_t n1, const uint
     v = _mm512_sll_epi32(v, _mm_cvtsi32_si128(24 - 8 * (f & 3)));
     v = _mm512_and_si512(v, _mm512_set1_epi32((int32_t)0xff000000u));
     __m512 x = _mm512_set1_ps(value[t] * 0x1p-24f);
-    _mm512_store_ps(lanes, _mm512_fmadd_ps(_mm512_cvtepi32_ps(v), x, _mm512_load_ps(lanes)));
+    lanes[f & 3] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(v), x, lanes[f & 3]);
   }
+  __m512 even = _mm512_add_ps(lanes[0], lanes[2]), odd = _mm512_add_ps(lanes[1], lanes[3]);
+  _mm512_store_ps(j->sum, _mm512_add_ps(even, odd));
 }
 
 static void linear_streamed(job *j, int32_t n0, int32_t n1) {
@@ -333,13 +403,13 @@ static void linear_streamed(job *j, int32_t n0, int32_t n1) {
     const uint8_t *row[16];
     for (int32_t r = 0; r < 16; r++) row[r] = data + (size_t)(n + r < n1 ? r : n1 - 1 - n) * row_stride;
     for (int32_t r = 0; r < 16 && n + r < n1; r += 4)
-      streams[j->m - 1](j->acc + r, row + r, j->x->q, q_stride, bytes, 4 * row_stride);
+      streams[j->m - 1](j->acc + r, row + r, j->x->q, q_stride, bytes);
     __m512i at = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     at = _mm512_min_epi32(at, _mm512_set1_epi32(n1 - 1 - n));
     at = _mm512_mullo_epi32(at, _mm512_set1_epi32((int32_t)row_stride));
     for (int32_t i = 0; i < j->m; i++) {
       if (j->x->n_out[i] > 0) stream_outliers(j, i, n, n1, data, at);
-      finish_row(j, i, n, n1, j->acc + 16 * i, j->x->n_out[i] > 0 ? j->lanes : NULL, 16);
+      finish_row(j, i, n, n1, j->acc + 16 * i, j->x->n_out[i] > 0 ? j->sum : NULL);
     }
   }
 }
@@ -359,8 +429,8 @@ static uint32_t worst_of(uint32_t worst, __m512i v) {
 void otr_linear_avx512vnni(otr_found *found, float *y, size_t y_stride, const otr_quantized *x, const otr_host_weight *w,
                            int32_t m, int32_t n0, int32_t n1, void *scratch) {
   job j = {.x = x, .w = w, .y = y, .y_stride = y_stride, .m = m, .acc = scratch, .worst = _mm512_setzero_si512()};
-  j.lanes = (float *)(void *)(j.acc + TILE_ROWS * WIDE);
-  j.panel = (uint8_t *)(j.lanes + 4 * WIDE);
+  j.sum = (float *)(void *)(j.acc + TILE_ROWS * WIDE);
+  j.panel = (uint8_t *)(j.sum + WIDE);
   if (m <= STREAM_ROWS && is_sparse(x, m)) linear_streamed(&j, n0, n1);
   else linear_packed(&j, n0, n1);
   found->worst = worst_of(found->worst, j.worst);
@@ -379,14 +449,14 @@ void otr_linear_avx512vnni(otr_found *found, float *y, size_t y_stride, const ot
 #define H_STORE(i) _mm_store_ps(sums + 16 * (i), lanesum4(a##i##0, a##i##1, a##i##2, a##i##3));
 #define HALF_TILE(R)                                                                                       \
   static void half_tile##R(float *sums, const uint16_t *const row[4], const uint16_t *x, size_t x_stride,  \
-                           size_t halves, size_t ahead) {                                                  \
+                           size_t halves) {                                                  \
     S_ROWS##R(H_START);                                                                                    \
     for (size_t k = 0; k < halves; k += 16) {                                                              \
       __m512 w0 = f16_value(_mm256_loadu_si256((const void *)(row[0] + k)));                               \
       __m512 w1 = f16_value(_mm256_loadu_si256((const void *)(row[1] + k)));                               \
       __m512 w2 = f16_value(_mm256_loadu_si256((const void *)(row[2] + k)));                               \
       __m512 w3 = f16_value(_mm256_loadu_si256((const void *)(row[3] + k)));                               \
-      for (int r = 0; r < 4; r++) _mm_prefetch((const char *)(row[r] + k + ahead), _MM_HINT_T0);           \
+      for (int r = 0; r < 4; r++) _mm_prefetch((const char *)(row[r] + k + STREAM_AHEAD / 2), _MM_HINT_T0); \
       S_ROWS##R(H_DOT)                                                                                     \
     }                                                                                                      \
     S_ROWS##R(H_STORE)                                                                                     \
@@ -413,7 +483,7 @@ HALF_TILE(2)
 HALF_TILE(1)
 
 typedef void (*half_tile_fn)(float *sums, const uint16_t *const row[4], const uint16_t *x, size_t x_stride,
-                             size_t halves, size_t ahead);
+                             size_t halves);
 
 static int32_t choose_half_tile(int32_t left, half_tile_fn *tile) {
   int32_t rows = left >= 6 ? 6 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
@@ -436,7 +506,7 @@ void otr_linear16_avx512vnni(otr_found *found, float *y, size_t y_stride, const 
     for (int32_t i = 0, rows; i < m; i += rows) {
       rows = choose_half_tile(m - i, &tile);
       for (int32_t r = 0; r < 16 && n + r < n1; r += 4)
-        tile(sums + r, row + r, x->x16 + (size_t)i * x_stride, x_stride, halves, 4 * row_stride);
+        tile(sums + r, row + r, x->x16 + (size_t)i * x_stride, x_stride, halves);
       for (int32_t r = 0; r < rows; r++) {
         __m512 v = _mm512_mul_ps(_mm512_load_ps(sums + 16 * r), _mm512_set1_ps(x->pow2e[i + r]));
         finish(&worst, y + (size_t)(i + r) * y_stride + n, _mm512_mul_ps(v, scale_w), w->bias ? w->bias + n : NULL, live);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "dequantize.h"
+#include "glob.h"
 #include "model.h"
 #include "numerics.h"
 #include "quantize_weights.h"
@@ -55,32 +56,6 @@ static otr_status check_type(const otr_gguf_tensor *t) {
   if (otr_dequantize_supported(t->type)) return OTR_STATUS_OK;
   return otr_fail(OTR_STATUS_UNSUPPORTED, "tensor %s has type %s, which is not supported", t->name,
                   otr_ggml_type_name(t->type));
-}
-
-/** Globs with * and ?. */
-static bool matches(const char *glob, const char *name) {
-  const char *star = NULL, *retry = NULL;
-  while (*name) {
-    if (*glob == *name || *glob == '?') {
-      glob++, name++;
-    } else if (*glob == '*') {
-      star = glob++;
-      retry = name;
-    } else if (star) {
-      glob = star + 1;
-      name = ++retry;
-    } else {
-      return false;
-    }
-  }
-  while (*glob == '*') glob++;
-  return *glob == 0;
-}
-
-static bool is_kept_f16(const loader *l, const char *name) {
-  for (int32_t i = 0; i < l->params->n_keep_f16; i++)
-    if (matches(l->params->keep_f16[i], name)) return true;
-  return false;
 }
 
 /* ---- places in the made buffer ----------------------------------------------------------------------------------- */
@@ -355,7 +330,8 @@ static otr_status make_weight(loader *l, const otr_gguf_tensor *t, const otr_wei
 
 static otr_status load_quantized(loader *l, const otr_gguf_tensor *t, otr_row_order order, otr_weight *w) {
   OTR_TRY(check_type(t));
-  w->type = is_kept_f16(l, t->name) ? OTR_WEIGHT_F16 : OTR_WEIGHT_INT8;
+  bool keep_f16 = otr_glob_any(l->params->keep_f16, l->params->n_keep_f16, t->name);
+  w->type = keep_f16 ? OTR_WEIGHT_F16 : OTR_WEIGHT_INT8;
   size_t size = w->type == OTR_WEIGHT_INT8 ? 1 : sizeof(uint16_t);
   w->row_stride = (int64_t)(((size_t)w->k * size + 63) / 64 * 64 / size);
   w->n_static = w->type == OTR_WEIGHT_INT8 && l->params->f16_columns_all ? w->k : 0;

@@ -1,0 +1,208 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# test_command.sh OUTRIDER MAKE_TINY: the command's usage, exit codes, JSON and equal hashes, on a tiny model.
+set -u
+outrider=$1
+make_tiny=$2
+folder=$(mktemp -d) || exit 1
+trap 'rm -rf "$folder"' EXIT
+failures=0
+
+fail() {
+  echo "FAILED: $*"
+  failures=$((failures + 1))
+}
+
+# expect CODE ARGUMENT...: runs the command; stdout and stderr are in $folder/out and $folder/err.
+expect() {
+  wanted=$1
+  shift
+  "$outrider" "$@" >"$folder/out" 2>"$folder/err" </dev/null
+  code=$?
+  [ "$code" = "$wanted" ] || fail "exit code $code, not $wanted: outrider $* ($(head -n 1 "$folder/err"))"
+}
+
+# json EXPRESSION: the last output is JSON, and the Python expression over it (`j`) is true.
+json() {
+  python3 -c 'import json, sys
+j = json.load(open(sys.argv[1]))
+sys.exit(0 if eval(sys.argv[2]) else 1)' "$folder/out" "$1" || fail "JSON: $1: $(tr '\n' ' ' <"$folder/out" | cut -c 1-300)"
+}
+
+# says TEXT: stderr holds the text.
+says() {
+  grep -qF -- "$1" "$folder/err" || fail "stderr does not say \"$1\": $(head -n 1 "$folder/err")"
+}
+
+usage() {
+  expect 0 --help
+  for part in run chat verify perplexity logits bench inspect devices tokenize; do
+    grep -q "^  $part " "$folder/out" || fail "--help does not list $part"
+  done
+  for part in run chat verify perplexity logits bench inspect devices tokenize; do
+    expect 0 "$part" --help
+    grep -q "^Usage: outrider $part " "$folder/out" || fail "$part --help has no usage line"
+    grep -q "Exit codes" "$folder/out" || fail "$part --help does not name the exit codes"
+    expect 2 "$part" --no-such-option
+    says "outrider $part: "
+  done
+  expect 0 --version
+  grep -q "^outrider [0-9]*\.[0-9]*\.[0-9]* (numerical contract [0-9]*)$" "$folder/out" || fail "--version"
+  expect 2
+  expect 2 no-such-command
+  says "no-such-command"
+}
+
+bad_usage() {
+  for part in run chat verify perplexity logits bench inspect tokenize; do expect 2 "$part"; done
+  expect 2 run "$folder/tiny.gguf"
+  expect 2 run "$folder/tiny.gguf" another.gguf -p x
+  expect 2 run "$folder/tiny.gguf" -p x -n -1
+  expect 2 run "$folder/tiny.gguf" -p x --temp nan
+  expect 2 run "$folder/tiny.gguf" -p x --top-p 0
+  expect 2 run "$folder/tiny.gguf" -p x --threads 0
+  expect 2 run "$folder/tiny.gguf" -p x --outliers relative=0
+  expect 2 run "$folder/tiny.gguf" -p x --outliers sometimes
+  expect 2 run "$folder/tiny.gguf" -p x --raw --system y
+  expect 2 chat "$folder/tiny.gguf" --on-full never
+  expect 2 bench "$folder/tiny.gguf" --prefill 1,,2
+  expect 2 bench "$folder/tiny.gguf" --threads 1,x
+  expect 2 logits "$folder/tiny.gguf"
+  expect 2 logits "$folder/tiny.gguf" --tokens "$folder/ids" --beside --hidden-out x
+  expect 2 perplexity "$folder/tiny.gguf"
+  expect 2 perplexity "$folder/tiny.gguf" "$folder/text" --tokens "$folder/ids"
+  expect 2 perplexity "$folder/tiny.gguf" "$folder/text" --scheme int4
+  expect 2 tokenize "$folder/tiny.gguf"
+}
+
+failing() {
+  for part in verify inspect bench; do
+    expect 1 "$part" "$folder/missing.gguf"
+    says "outrider: "
+    says "missing.gguf"
+  done
+  printf 'not a model' >"$folder/bad.gguf"
+  for part in verify inspect bench; do
+    expect 1 "$part" "$folder/bad.gguf"
+    says "outrider: "
+  done
+  expect 1 run "$folder/bad.gguf" -p x
+  expect 1 logits "$folder/tiny.gguf" --tokens "$folder/missing"
+  expect 1 logits "$folder/tiny.gguf" --tokens "$folder/text"
+  says "is not a token id"
+  echo "1 2 320" >"$folder/outside"
+  expect 1 logits "$folder/tiny.gguf" --tokens "$folder/outside"
+  says "320"
+  expect 1 logits "$folder/tiny.gguf" --tokens "$folder/ids" --window 3
+  expect 1 logits "$folder/tiny.gguf" --tokens "$folder/ids" --device no-such-device
+  says "no-such-device"
+  expect 1 run "$folder/tiny.gguf" -p x --template no-such-template
+  expect 1 chat "$folder/tiny.gguf"
+  says "--template"
+  expect 1 verify "$folder/tiny.gguf"
+  says "no hash"
+}
+
+listing() {
+  expect 0 devices --json
+  json 'any(d["name"] == "cpu" and d["available"] for d in j["devices"])'
+  expect 0 devices --check --json
+  json 'all(d["check"] == "passed" for d in j["devices"] if d["available"])'
+  expect 0 devices
+  expect 0 inspect "$folder/tiny.gguf"
+  expect 0 inspect "$folder/tiny.gguf" --json --ctx 512 --batch 64
+  json 'j["plan"]["n_ctx"] == 512 and j["plan"]["n_batch"] == 64 and j["plan"]["quantizes"]'
+  json 'any(t["name"] == "token_embd.weight" for t in j["tensors"])'
+  json 'any(m["key"] == "general.architecture" and m["value"] == "llama" for m in j["metadata"])'
+}
+
+# same ARGUMENT...: the hash of the first window is the one of the reference.
+same() {
+  expect 0 logits "$folder/tiny.gguf" --tokens "$folder/ids" "$@"
+  [ "$(cat "$folder/out")" = "$hash" ] || fail "another hash: logits $*"
+}
+
+hashes() {
+  expect 0 logits "$folder/tiny.gguf" --tokens "$folder/ids" --device cpu --threads 1 --out "$folder/logits"
+  hash=$(cat "$folder/out")
+  [ "$(sha256sum <"$folder/logits" | cut -d ' ' -f 1)" = "$hash" ] || fail "the hash is not that of --out"
+  [ "$(wc -c <"$folder/logits")" = $((40 * 320 * 4)) ] || fail "size of --out"
+  same
+  for threads in 1 2 3; do same --threads $threads; done
+  for split in 1 7 40; do same --split $split; done
+  same --state-roundtrip --split 9
+  same --beside --split 16
+  for device in $("$outrider" devices --json | python3 -c 'import json, sys
+print(*[d["name"] for d in json.load(sys.stdin)["devices"] if d["available"]])'); do
+    same --device "$device" --no-self-check
+  done
+  expect 0 logits "$folder/tiny.gguf" --tokens "$folder/ids" --outliers off
+  [ "$(cat "$folder/out")" != "$hash" ] || fail "--outliers changes nothing"
+  expect 0 logits "$folder/tiny.gguf" --tokens "$folder/ids" --window 2 --n 5 --json --hidden-out "$folder/hidden"
+  json 'j["n"] == 5 and j["vocab"] == 320 and len(j["sha256"]) == 64'
+  [ "$(($(wc -c <"$folder/hidden") % (5 * 4)))" = 0 ] || fail "size of --hidden-out"
+}
+
+measures() {
+  expect 0 perplexity "$folder/tiny.gguf" --tokens "$folder/ids" --json --nll-out "$folder/nll" --top1-out "$folder/top" \
+    --kl-base "$folder/tiny.gguf"
+  json 'j["tokens"] == 117 and j["windows"] == 3 and j["ppl"] > 1 and j["ppl_second_half"] > 1'
+  json '0 < j["outlier_share"] < 1 and j["kl"] > 0 and 0 <= j["top1_same"] <= 1'
+  [ "$(wc -c <"$folder/nll")" = $((117 * 4)) ] || fail "size of --nll-out"
+  [ "$(wc -c <"$folder/top")" = $((120 * 4)) ] || fail "size of --top1-out"
+  expect 0 perplexity "$folder/tiny.gguf" --tokens "$folder/ids" --scheme f32 --windows 2 --json
+  json 'j["tokens"] == 78 and j["scheme"] == "f32" and j["outlier_share"] == 0'
+  expect 0 perplexity "$folder/tiny.gguf" "$folder/text" --ctx 16 --bos --pieces --json
+  json 'j["windows"] == 2'
+  expect 0 perplexity "$folder/tiny.gguf" "$folder/text" --ctx 4
+  expect 0 bench "$folder/tiny.gguf" --prefill 16 --decode 4,8 --threads 1,2 --repeat 1 --json --no-self-check
+  json 'j["limits"]["read_gbs"]["1"] > 0 and j["limits"]["int8_gmacs"]["2"] > 0'
+  json '[(r["test"], r["n"], r["threads"]) for r in j["results"]] == [("prefill", 16, 1), ("decode", 4, 1),
+    ("decode", 8, 1), ("prefill", 16, 2), ("decode", 4, 2), ("decode", 8, 2)]'
+  json 'all(r["tokens_per_s"] > 0 and r["ms"] > 0 and r["share_of_limit"] > 0 for r in j["results"])'
+}
+
+texts() {
+  expect 0 tokenize "$folder/tiny.gguf" -p "the rest is here" --json
+  json 'len(j["ids"]) == len(j["pieces"]) > 1'
+  expect 0 tokenize "$folder/tiny.gguf" -p "the rest is here" --ids-only
+  ids=$(cat "$folder/out")
+  expect 0 tokenize "$folder/tiny.gguf" --ids -p "$ids"
+  [ "$(cat "$folder/out")" = "the rest is here" ] || fail "tokenize and back: $(cat "$folder/out")"
+  expect 1 tokenize "$folder/tiny.gguf" --ids -p "99999"
+  expect 0 run "$folder/tiny.gguf" --raw -p "the" -n 8 --stats
+  says "tokens/s"
+  cp "$folder/out" "$folder/first"
+  echo "the" | tr -d '\n' | "$outrider" run "$folder/tiny.gguf" --raw -p - -n 8 --device cpu >"$folder/out" 2>&1
+  cmp -s "$folder/out" "$folder/first" || fail "a prompt from standard input gives another answer"
+  expect 0 run "$folder/tiny.gguf" -p "the" -n 8 --template chatml --system "a" --temp 1 --seed 3
+  cp "$folder/out" "$folder/first"
+  expect 0 run "$folder/tiny.gguf" -p "the" -n 8 --template chatml --system "a" --temp 1 --seed 3 --device cpu
+  cmp -s "$folder/out" "$folder/first" || fail "the same seed gives another text"
+}
+
+chats() {
+  printf 'the\n/help\nand\n/reset\nthe\nno such\\\nline\n/what\n/quit\nnever\n' |
+    "$outrider" chat "$folder/tiny.gguf" --template chatml -n 4 --stats >"$folder/out" 2>"$folder/err" ||
+    fail "chat: $(head -n 1 "$folder/err")"
+  [ "$(grep -c 'tokens/s' "$folder/err")" = 4 ] || fail "chat does not answer four messages"
+  grep -q "/reset" "$folder/out" || fail "chat's /help"
+  says "no such command"
+  printf 'the rest of it is here and there\n%.0s' 1 2 3 4 5 6 |
+    "$outrider" chat "$folder/tiny.gguf" --template chatml -n 64 --ctx 256 >"$folder/out" 2>"$folder/err" ||
+    fail "chat with a full context"
+  says "context"
+  python3 "$(dirname "$0")/interrupt.py" "$outrider" chat "$folder/tiny.gguf" --template chatml -n 0 --device cpu ||
+    fail "Ctrl-C in a chat"
+}
+
+"$make_tiny" "$folder/tiny.gguf" || exit 1
+awk 'BEGIN { for (w = 0; w < 3; w++) { for (i = 0; i < 40; i++) printf "%d ", (i * 37 + w * 11 + 3) % 320; print "" } }' \
+  >"$folder/ids"
+printf 'the rest is here\nand there\n\nthe other one\n' >"$folder/text"
+for group in ${3:-usage bad_usage failing listing hashes measures texts chats}; do $group; done
+if [ "$failures" != 0 ]; then
+  echo "$failures failures"
+  exit 1
+fi
+echo "all passed"

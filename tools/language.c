@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "language.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "status.h"
+
+otr_status tool_text_status(otr_status status) {
+  return status == OTR_STATUS_OK ? status : otr_fail(status, "%s", otr_text_error_detail());
+}
+
+static otr_status open_metadata(const char *path, otr_metadata **out) {
+  otr_source source = {.kind = OTR_SOURCE_PATH, .path = path};
+  return otr_metadata_open(&source, out);
+}
+
+otr_status tool_language_open(const char *path, tool_language *out) {
+  *out = (tool_language){.info = OTR_TOKENIZER_INFO_INIT};
+  otr_metadata *metadata;
+  OTR_TRY(open_metadata(path, &metadata));
+  otr_status status = tool_text_status(otr_tokenizer_create(metadata, NULL, &out->tokenizer));
+  otr_metadata_close(metadata);
+  if (status != OTR_STATUS_OK) return otr_fail_in(status, "%s", path);
+  return tool_text_status(otr_tokenizer_get_info(out->tokenizer, &out->info));
+}
+
+otr_status tool_language_chat(const char *path, const char *name, tool_language *language) {
+  if (name) return tool_text_status(otr_chat_template_by_name(name, &language->chat));
+  otr_metadata *metadata;
+  otr_metadata_value value;
+  OTR_TRY(open_metadata(path, &metadata));
+  otr_status status = OTR_STATUS_OK;
+  language->chat = OTR_CHAT_NONE;
+  if (otr_metadata_find(metadata, "tokenizer.chat_template", &value)) {
+    status = tool_text_status(otr_chat_template_of_metadata(metadata, &language->chat));
+  }
+  otr_metadata_close(metadata);
+  return status;
+}
+
+void tool_language_close(tool_language *language) {
+  otr_tokenizer_destroy(language->tokenizer);
+  language->tokenizer = NULL;
+}
+
+otr_status tool_encode(const tool_language *language, const char *text, size_t n_bytes, uint32_t flags, int32_t **ids,
+                       int32_t *n) {
+  *ids = NULL;
+  otr_status status = otr_tokenizer_encode(language->tokenizer, text, n_bytes, flags, NULL, 0, n);
+  if (status != OTR_STATUS_OK && status != OTR_STATUS_BUFFER_TOO_SMALL) return tool_text_status(status);
+  OTR_TRY(tool_allocate((size_t)*n, sizeof **ids, (void **)ids));
+  status = tool_text_status(otr_tokenizer_encode(language->tokenizer, text, n_bytes, flags, *ids, *n, n));
+  if (status != OTR_STATUS_OK) {
+    free(*ids);
+    *ids = NULL;
+  }
+  return status;
+}
+
+/* The text of a special id, 0-terminated; NULL where there is none (the template's family's own is right then). */
+static otr_status special_text(const tool_language *language, int32_t id, char **out) {
+  const char *piece;
+  size_t n;
+  *out = NULL;
+  if (id < 0 || otr_tokenizer_piece(language->tokenizer, id, &piece, &n) != OTR_STATUS_OK) return OTR_STATUS_OK;
+  OTR_TRY(tool_allocate(n + 1, 1, (void **)out));
+  memcpy(*out, piece, n);
+  return OTR_STATUS_OK;
+}
+
+static otr_status render(const tool_language *language, const otr_chat_message *messages, int32_t n,
+                         const otr_chat_params *params, char **text, size_t *n_bytes) {
+  otr_status status = otr_chat_apply(language->chat, messages, n, 1, params, NULL, 0, n_bytes);
+  if (status != OTR_STATUS_OK && status != OTR_STATUS_BUFFER_TOO_SMALL) return tool_text_status(status);
+  OTR_TRY(tool_allocate(*n_bytes + 1, 1, (void **)text));
+  status = tool_text_status(otr_chat_apply(language->chat, messages, n, 1, params, *text, *n_bytes, n_bytes));
+  if (status != OTR_STATUS_OK) {
+    free(*text);
+    *text = NULL;
+  }
+  return status;
+}
+
+otr_status tool_render(const tool_language *language, const otr_chat_message *messages, int32_t n, char **text,
+                       size_t *n_bytes) {
+  char *bos = NULL, *eos = NULL;
+  *text = NULL;
+  otr_status status = special_text(language, language->info.bos, &bos);
+  if (status == OTR_STATUS_OK) status = special_text(language, language->info.eos, &eos);
+  if (status == OTR_STATUS_OK) {
+    otr_chat_params params = OTR_CHAT_PARAMS_INIT;
+    params.bos = bos;
+    params.eos = eos;
+    status = render(language, messages, n, &params, text, n_bytes);
+  }
+  free(bos);
+  free(eos);
+  return status;
+}

@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: Apache-2.0
+/* outrider perplexity: how well a model predicts a text, by LLM.int8() or by the lab's f32, and how far one is from the
+ * other. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "commands.h"
+#include "common.h"
+#include "lab_f32.h"
+#include "score.h"
+#include "status.h"
+#include "windows.h"
+
+enum { ROWS = 64 }; /* rows of logits held at a time */
+
+typedef struct arguments {
+  tool_options options;
+  tool_window_rule rule;
+  const char *model, *file, *tokens, *nll_out, *top1_out, *kl_base;
+  int32_t f32, json;
+} arguments;
+
+enum { KEY_CTX = TOOL_KEY_OWN, KEY_TOKENS, KEY_NLL, KEY_TOP1, KEY_SCHEME, KEY_WINDOWS, KEY_BOS, KEY_PIECES, KEY_KL };
+static const struct argp_option rows[] = {
+    {"ctx", KEY_CTX, "N", 0, "tokens of a window (default 512)", 0},
+    {"tokens", KEY_TOKENS, "FILE", 0, "token ids instead of a text, one window a line", 0},
+    {"windows", KEY_WINDOWS, "N", 0, "only the first N windows", 0},
+    {"bos", KEY_BOS, NULL, 0, "begin every window with the model's begin token", 0},
+    {"pieces", KEY_PIECES, NULL, 0, "cut the text at blank lines: each piece is a window, cut at --ctx", 0},
+    {"scheme", KEY_SCHEME, "NAME", 0, "int8 (the default) or f32: the source GGUF's values with nothing rounded", 0},
+    {"kl-base", KEY_KL, "GGUF", 0,
+     "also compare with the f32 scheme of this source: KL divergence and how often the "
+     "likeliest token is the same",
+     0},
+    {"nll-out", KEY_NLL, "FILE", 0, "write -log p of each token after a window's first, f32 [windows, n - 1]", 0},
+    {"top1-out", KEY_TOP1, "FILE", 0, "write the likeliest token at each position, i32 [windows, n]", 0},
+    TOOL_JSON_OPTION,
+    {0}};
+static const struct argp_child children[] = {{&tool_options_argp, 0, NULL, 0}, {0}};
+
+static void take_argument(struct argp_state *state, arguments *a, char *arg) {
+  if (a->model) {
+    tool_take_file(state, &a->file, arg);
+  } else {
+    a->model = arg;
+  }
+}
+
+static void check(const struct argp_state *state, const arguments *a) {
+  if (!a->model) argp_error(state, "MODEL is missing");
+  if (!a->file == !a->tokens) argp_error(state, "either a text FILE (- for standard input) or --tokens");
+  if (a->f32 && a->kl_base) argp_error(state, "--kl-base is for the scheme int8");
+  if (a->tokens && a->rule.pieces) argp_error(state, "--pieces is for a text");
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state) {
+  arguments *a = state->input;
+  switch (key) {
+    case ARGP_KEY_INIT:
+      state->child_inputs[0] = &a->options;
+      return 0;
+    case KEY_CTX:
+      a->rule.n_ctx = (int32_t)tool_integer(state, "--ctx", arg, 2, 1 << 17);
+      return 0;
+    case KEY_TOKENS:
+      a->tokens = arg;
+      return 0;
+    case KEY_NLL:
+      a->nll_out = arg;
+      return 0;
+    case KEY_TOP1:
+      a->top1_out = arg;
+      return 0;
+    case KEY_SCHEME:
+      a->f32 = strcmp(arg, "f32") == 0;
+      if (!a->f32 && strcmp(arg, "int8") != 0) argp_error(state, "--scheme: `%s' is not int8 or f32", arg);
+      return 0;
+    case KEY_WINDOWS:
+      a->rule.limit = (int32_t)tool_integer(state, "--windows", arg, 1, INT32_MAX);
+      return 0;
+    case KEY_BOS:
+      a->rule.bos = 1;
+      return 0;
+    case KEY_PIECES:
+      a->rule.pieces = 1;
+      return 0;
+    case KEY_KL:
+      a->kl_base = arg;
+      return 0;
+    case TOOL_KEY_JSON:
+      a->json = 1;
+      return 0;
+    case ARGP_KEY_ARG:
+      take_argument(state, a, arg);
+      return 0;
+    case ARGP_KEY_END:
+      check(state, a);
+      return 0;
+    default:
+      return ARGP_ERR_UNKNOWN;
+  }
+}
+
+static const struct argp argp = {
+    .options = rows,
+    .parser = parse,
+    .args_doc = "MODEL [FILE]",
+    .doc =
+        "Measures perplexity over windows of a text: of all tokens but each window's first, and of the second "
+        "halves, which have at least half a window before them (what llama.cpp reports)." TOOL_EXIT_DOC,
+    .children = children,
+};
+
+/* ---- where logits come from ------------------------------------------------------------------------------------- */
+
+/** One of the two schemes, or both. */
+typedef struct sources {
+  tool_model model;
+  otr_session *session;  // int8
+  lab_f32 *lab;          // f32
+  int32_t vocab;
+} sources;
+
+static otr_status open_sources(const arguments *a, sources *out) {
+  *out = (sources){0};
+  if (!a->f32) OTR_TRY(tool_open(&a->options, a->model, &out->model));
+  if (a->f32 || a->kl_base) {
+    OTR_TRY(lab_f32_open(a->f32 ? a->model : a->kl_base, a->options.n_threads, &out->lab));
+  }
+  out->vocab = a->f32 ? lab_f32_vocab(out->lab) : out->model.info.vocab;
+  if (out->lab && lab_f32_vocab(out->lab) != out->vocab) {
+    return otr_fail(OTR_STATUS_MISMATCH, "%s has another vocabulary", a->kl_base);
+  }
+  return OTR_STATUS_OK;
+}
+
+static void close_sources(sources *s) {
+  otr_session_destroy(s->session);
+  lab_f32_close(s->lab);
+  tool_close(&s->model);
+}
+
+static otr_status begin_window(const sources *s, const int32_t *ids, int32_t n) {
+  if (s->session) OTR_TRY(otr_session_truncate(s->session, 0));
+  return s->lab ? lab_f32_eval(s->lab, ids, n) : OTR_STATUS_OK;
+}
+
+/* ---- totals ----------------------------------------------------------------------------------------------------- */
+
+typedef struct totals {
+  double nll, nll_half, kl, kl_half;
+  uint64_t tokens, tokens_half, rows, rows_half, same;
+} totals;
+
+typedef struct work {
+  const arguments *a;
+  sources s;
+  tool_ids windows;
+  float *logits, *base;  // [ROWS, vocab]; base: f32 beside int8, or NULL
+  FILE *nll_out, *top1_out;
+  totals t;
+} work;
+
+/* Row i of a window of n ids: `logits` predicts id i + 1. */
+static otr_status add_row(work *w, const int32_t *ids, int32_t n, int32_t i, const float *logits, const float *base) {
+  const bool half = i >= n / 2 - 1;
+  tool_score score = tool_score_row(logits, w->s.vocab);
+  OTR_TRY(tool_write_words(w->top1_out, &score.top, 1));
+  if (base) {
+    tool_score other = tool_score_row(base, w->s.vocab);
+    double kl = tool_score_kl(base, other, logits, score, w->s.vocab);
+    w->t.kl += kl;
+    if (half) w->t.kl_half += kl;
+    w->t.same += other.top == score.top;
+  }
+  w->t.rows++;
+  w->t.rows_half += half;
+  if (i + 1 == n) return OTR_STATUS_OK;
+  double nll = tool_score_nll(score, logits, ids[i + 1]);
+  float stored = (float)nll;
+  w->t.nll += nll;
+  w->t.tokens++;
+  if (half) w->t.nll_half += nll;
+  w->t.tokens_half += half;
+  return tool_write_words(w->nll_out, &stored, 1);
+}
+
+static otr_status score_rows(work *w, const int32_t *ids, int32_t n, int32_t first, int32_t count) {
+  if (w->s.session) OTR_TRY(otr_session_eval(w->s.session, ids + first, count, w->logits));
+  if (w->s.lab) lab_f32_logits(w->s.lab, first, count, w->base ? w->base : w->logits);
+  for (int32_t i = 0; i < count; i++) {
+    const size_t at = (size_t)i * (size_t)w->s.vocab;
+    OTR_TRY(add_row(w, ids, n, first + i, w->logits + at, w->base ? w->base + at : NULL));
+  }
+  return OTR_STATUS_OK;
+}
+
+static otr_status score_window(work *w, size_t window) {
+  const int32_t *ids = w->windows.ids + w->windows.start[window];
+  const int32_t n = (int32_t)tool_ids_length(&w->windows, window);
+  OTR_TRY(begin_window(&w->s, ids, n));
+  for (int32_t i = 0; i < n; i += ROWS) OTR_TRY(score_rows(w, ids, n, i, n - i < ROWS ? n - i : ROWS));
+  return OTR_STATUS_OK;
+}
+
+static otr_status score_all(work *w) {
+  tool_progress progress;
+  tool_progress_start(&progress, "scoring");
+  otr_status status = OTR_STATUS_OK;
+  for (size_t i = 0; i < w->windows.n && status == OTR_STATUS_OK; i++) {
+    tool_progress_step(&progress, i, w->windows.n);
+    status = score_window(w, i);
+  }
+  tool_progress_end(&progress);
+  if (status == OTR_STATUS_OK && w->t.tokens == 0) {
+    status = otr_fail(OTR_STATUS_INVALID_ARGUMENT, "no window has two tokens: nothing to score");
+  }
+  return status;
+}
+
+/* ---- output ----------------------------------------------------------------------------------------------------- */
+
+static double mean(double sum, uint64_t n) {
+  return n ? sum / (double)n : 0.0;
+}
+
+static otr_status outlier_share(const work *w, double *share) {
+  otr_stats stats = {.struct_size = sizeof stats};
+  *share = 0.0;
+  if (!w->s.session) return OTR_STATUS_OK;
+  OTR_TRY(otr_session_stats(w->s.session, &stats));
+  *share = stats.outlier_share;
+  return OTR_STATUS_OK;
+}
+
+static void describe(const work *w, char device[64], char outliers[32]) {
+  otr_device_info info = {.struct_size = sizeof info};
+  snprintf(device, 64, "lab");
+  snprintf(outliers, 32, "none");
+  if (!w->s.session) return;
+  tool_outliers_text(w->s.model.info.outliers, outliers);
+  if (otr_runtime_device(w->s.model.runtime, &info) == OTR_STATUS_OK) snprintf(device, 64, "%s", info.name);
+}
+
+static otr_status print_json(const work *w, double share, double seconds) {
+  char device[64], outliers[32];
+  const totals *t = &w->t;
+  describe(w, device, outliers);
+  double nll = mean(t->nll, t->tokens), half = mean(t->nll_half, t->tokens_half);
+  json_t *json =
+      json_pack("{s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:f, s:s, s:s, s:s, s:f}", "ppl", exp(nll), "ppl_second_half",
+                exp(half), "nll", nll, "nll_second_half", half, "tokens", (json_int_t)t->tokens, "tokens_second_half",
+                (json_int_t)t->tokens_half, "windows", (json_int_t)w->windows.n, "outlier_share", share, "scheme",
+                w->a->f32 ? "f32" : "int8", "device", device, "outliers", outliers, "seconds", seconds);
+  if (json && w->base) {
+    json_object_set_new(json, "kl", json_real(mean(t->kl, t->rows)));
+    json_object_set_new(json, "kl_second_half", json_real(mean(t->kl_half, t->rows_half)));
+    json_object_set_new(json, "top1_same", json_real(mean((double)t->same, t->rows)));
+  }
+  return tool_print_json(json);
+}
+
+static void print_text(const work *w, double share, double seconds) {
+  const totals *t = &w->t;
+  char device[64], outliers[32];
+  describe(w, device, outliers);
+  printf("scheme             %s, device %s, outliers %s\n", w->a->f32 ? "f32" : "int8", device, outliers);
+  printf("perplexity         %.6f on %llu tokens of %zu windows\n", exp(mean(t->nll, t->tokens)),
+         (unsigned long long)t->tokens, w->windows.n);
+  printf("of second halves   %.6f on %llu tokens\n", exp(mean(t->nll_half, t->tokens_half)),
+         (unsigned long long)t->tokens_half);
+  if (!w->a->f32) printf("outlier share      %.4f %%\n", 100.0 * share);
+  if (w->base) {
+    printf("KL(f32 || int8)    %.6f, of second halves %.6f\n", mean(t->kl, t->rows), mean(t->kl_half, t->rows_half));
+    printf("same top token     %.3f %%\n", 100.0 * mean((double)t->same, t->rows));
+  }
+  printf("seconds            %.2f\n", seconds);
+}
+
+/* ---- the part --------------------------------------------------------------------------------------------------- */
+
+static int32_t longest(const tool_ids *windows) {
+  size_t n = 1;
+  for (size_t i = 0; i < windows->n; i++) n = tool_ids_length(windows, i) > n ? tool_ids_length(windows, i) : n;
+  return (int32_t)n;
+}
+
+static otr_status prepare(work *w) {
+  const arguments *a = w->a;
+  const size_t values = (size_t)ROWS * (size_t)w->s.vocab;
+  OTR_TRY(a->tokens ? tool_windows_ids(a->model, a->tokens, w->s.vocab, &a->rule, &w->windows)
+                    : tool_windows_text(a->model, a->file, &a->rule, &w->windows));
+  OTR_TRY(tool_allocate(values, sizeof *w->logits, (void **)&w->logits));
+  if (a->kl_base) OTR_TRY(tool_allocate(values, sizeof *w->base, (void **)&w->base));
+  if (!a->f32) OTR_TRY(tool_session(&w->s.model, longest(&w->windows), ROWS, 0, &w->s.session));
+  OTR_TRY(tool_create(a->nll_out, &w->nll_out));
+  return tool_create(a->top1_out, &w->top1_out);
+}
+
+static otr_status perplexity(work *w) {
+  OTR_TRY(open_sources(w->a, &w->s));
+  OTR_TRY(prepare(w));
+  double start = tool_seconds(), share;
+  OTR_TRY(score_all(w));
+  double seconds = tool_seconds() - start;
+  OTR_TRY(outlier_share(w, &share));
+  if (w->a->json) return print_json(w, share, seconds);
+  print_text(w, share, seconds);
+  return OTR_STATUS_OK;
+}
+
+int tool_perplexity(int argc, char **argv) {
+  arguments a = {.rule = {.n_ctx = 512}};
+  tool_parse(&argp, argc, argv, &a);
+  work w = {.a = &a};
+  otr_status status = perplexity(&w);
+  status = tool_finish(w.nll_out, a.nll_out, status);
+  status = tool_finish(w.top1_out, a.top1_out, status);
+  int code = tool_report(status);
+  close_sources(&w.s);
+  tool_ids_free(&w.windows);
+  free(w.logits);
+  free(w.base);
+  return code;
+}
