@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* outrider chat: a dialogue that keeps its KV state. Each turn renders the whole dialogue, and what the session already
  * holds of its ids is not evaluated again. */
-#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/select.h>
 #include <unistd.h>
 
 #include "commands.h"
@@ -83,7 +83,7 @@ static void on_interrupt(int signal_number) {
 }
 
 static void catch_interrupts(void) {
-  struct sigaction action = {.sa_handler = on_interrupt}; /* no SA_RESTART: it also ends the reading of a line */
+  struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
   sigemptyset(&action.sa_mask);
   sigaction(SIGINT, &action, NULL);
 }
@@ -249,48 +249,68 @@ static const char help[] =
     "/quit   leave (Ctrl-D too)\n"
     "A \\ at the end of a line continues the message. Ctrl-C stops an answer.\n";
 
-/* One message: a line and those that a \ at the end joins to it. @return 0 at the end of input. */
-static bool read_message(char **line, size_t *capacity) {
-  size_t used = 0;
-  char *part = NULL;
-  size_t part_capacity = 0;
-  bool more = true, any = false;
-  for (bool terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO); more;) {
+/* Waits for a line on a terminal. @return false when Ctrl-C came first. SIGINT is let in only while waiting, so that
+ * none is lost just before. */
+static bool wait_line(void) {
+  sigset_t block, old;
+  fd_set set;
+  sigemptyset(&block);
+  sigaddset(&block, SIGINT);
+  sigprocmask(SIG_BLOCK, &block, &old);
+  FD_ZERO(&set);
+  FD_SET(STDIN_FILENO, &set);
+  if (!interrupted) (void)pselect(STDIN_FILENO + 1, &set, NULL, NULL, NULL, &old);
+  sigprocmask(SIG_SETMASK, &old, NULL);
+  return !interrupted;
+}
+
+/** A line as getline takes it. */
+typedef struct text_line {
+  char *text;
+  size_t capacity;
+} text_line;
+
+/* Appends a line to the message. @return false without memory. */
+static bool append_line(text_line *message, size_t used, const char *line, size_t n) {
+  if (used + n + 1 > message->capacity) {
+    size_t capacity = 2 * (used + n + 1);
+    char *more = realloc(message->text, capacity);
+    if (!more) return false;
+    *message = (text_line){more, capacity};
+  }
+  memcpy(message->text + used, line, n);
+  message->text[used + n] = 0;
+  return true;
+}
+
+/* One message: a line and those that a \ at the end joins to it. @return false at the end of input. */
+static bool read_message(text_line *message, text_line *line) {
+  const bool terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
+  for (size_t used = 0;;) {
+    interrupted = 0;
     if (terminal) printf("%s", used ? ". " : "> ");
     fflush(stdout);
-    ssize_t n = getline(&part, &part_capacity, stdin);
-    if (n < 0 && errno == EINTR && interrupted) { /* Ctrl-C while typing: a new line */
-      interrupted = 0;
-      clearerr(stdin);
+    if (terminal && !wait_line()) {
+      printf("\n(/quit leaves)\n");
       used = 0;
-      if (terminal) printf("\n(/quit leaves)\n");
       continue;
     }
-    if (n < 0) break;
-    any = true;
-    while (n > 0 && (part[n - 1] == '\n' || part[n - 1] == '\r')) n--;
-    more = n > 0 && part[n - 1] == '\\';
-    if (more) part[n - 1] = '\n';
-    if (used + (size_t)n + 1 > *capacity) {
-      size_t grown = 2 * (used + (size_t)n + 1);
-      char *bigger = realloc(*line, grown);
-      if (!bigger) break;
-      *line = bigger;
-      *capacity = grown;
-    }
-    memcpy(*line + used, part, (size_t)n);
+    ssize_t n = getline(&line->text, &line->capacity, stdin);
+    if (n < 0) return used > 0;
+    while (n > 0 && (line->text[n - 1] == '\n' || line->text[n - 1] == '\r')) n--;
+    const bool more = n > 0 && line->text[n - 1] == '\\';
+    if (more) line->text[n - 1] = '\n';
+    if (!append_line(message, used, line->text, (size_t)n)) return false;
+    if (!more) return true;
     used += (size_t)n;
-    (*line)[used] = 0;
   }
-  free(part);
-  return any && *line;
 }
 
 static otr_status talk(dialogue *d) {
-  char *line = NULL;
-  size_t capacity = 0;
+  text_line message = {0}, buffer = {0};
   otr_status status = start_over(d);
-  while (status == OTR_STATUS_OK && read_message(&line, &capacity)) {
+  while (status == OTR_STATUS_OK && read_message(&message, &buffer)) {
+    const char *line = message.text;
     if (strcmp(line, "/quit") == 0) break;
     if (strcmp(line, "/help") == 0) {
       fputs(help, stdout);
@@ -302,7 +322,19 @@ static otr_status talk(dialogue *d) {
       status = turn(d, line);
     }
   }
-  free(line);
+  free(message.text);
+  free(buffer.text);
+  return status;
+}
+
+/* The threads that are made meanwhile inherit the mask: signals are then always this thread's. */
+static otr_status open_without_interrupts(dialogue *d) {
+  sigset_t block, old;
+  sigemptyset(&block);
+  sigaddset(&block, SIGINT);
+  sigprocmask(SIG_BLOCK, &block, &old);
+  otr_status status = tool_speaker_open(&d->a->options, &d->a->generation, d->a->model, false, &d->speaker);
+  sigprocmask(SIG_SETMASK, &old, NULL);
   return status;
 }
 
@@ -310,7 +342,7 @@ int tool_chat(int argc, char **argv) {
   arguments a = {.generation = TOOL_GENERATION_INIT};
   tool_parse(&argp, argc, argv, &a);
   dialogue d = {.a = &a};
-  otr_status status = tool_speaker_open(&a.options, &a.generation, a.model, false, &d.speaker);
+  otr_status status = open_without_interrupts(&d);
   if (status != OTR_STATUS_OK) return tool_report(status);
   if (d.speaker.language.chat == OTR_CHAT_NONE) {
     status = otr_fail(OTR_STATUS_UNSUPPORTED, "the model has no chat template: name one with --template");
