@@ -4,6 +4,10 @@
 set -u
 outrider=$1
 make_tiny=$2
+command -v python3 >/dev/null || {
+  echo "test_command: skipped: no python3 to read JSON with"
+  exit 77
+}
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
 failures=0
@@ -224,6 +228,12 @@ chats() {
     "$outrider" chat "$folder/tiny.gguf" --template chatml -n 64 --ctx 256 >"$folder/out" 2>"$folder/err" ||
     fail "chat with a full context"
   says "context"
+  for context in 512 768; do
+    printf 'the rest of it is here and there\n%.0s' 1 2 3 4 5 6 7 8 |
+      "$outrider" chat "$folder/tiny.gguf" --template chatml -n 100 --ctx $context --on-full slide --stats >"$folder/out" \
+        2>"$folder/err" || fail "chat that slides: $(head -n 1 "$folder/err")"
+    [ "$(grep -c 'tokens/s' "$folder/err")" = 8 ] || fail "chat that slides does not answer all: $(cat "$folder/err")"
+  done
   python3 "$(dirname "$0")/interrupt.py" "$outrider" chat "$folder/tiny.gguf" --template chatml -n 0 --device cpu ||
     fail "Ctrl-C in a chat"
 }

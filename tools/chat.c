@@ -97,6 +97,7 @@ typedef struct dialogue {
   int32_t n, capacity;
   int32_t *held;  // [n_held] ids that the session has evaluated, by position
   int32_t n_held;
+  full_rule full;  // what the user has said about a full context in this turn
 } dialogue;
 
 static otr_status add_message(dialogue *d, const char *role, const char *content) {
@@ -138,28 +139,29 @@ static otr_status remember(dialogue *d, const int32_t *ids, int32_t n_ids, const
   return OTR_STATUS_OK;
 }
 
-/* Forgets what the session holds beyond its common beginning with `ids`; at least one id is left to evaluate. */
-static otr_status keep_common(dialogue *d, const int32_t *ids, int32_t n, int32_t *kept) {
+/* Forgets what the session holds beyond its common beginning with `ids`; at least one id is left to evaluate.
+ * @return the number of ids that are kept. */
+static int32_t keep_common(dialogue *d, const int32_t *ids, int32_t n) {
   int32_t common = 0;
   while (common < d->n_held && common < n - 1 && d->held[common] == ids[common]) common++;
   if (otr_session_truncate(d->speaker.session, common) != OTR_STATUS_OK) { /* inside positions that a slide dropped */
     otr_session_reset(d->speaker.session);
     common = 0;
   }
-  d->n_held = *kept = common;
-  return OTR_STATUS_OK;
+  return d->n_held = common;
 }
 
 /* ---- a full context --------------------------------------------------------------------------------------------- */
 
-static bool wants_slide(const dialogue *d) {
-  int32_t n_ctx = otr_session_position(d->speaker.session) + otr_session_room(d->speaker.session);
-  if (d->a->full == FULL_SLIDE) return true;
-  if (d->a->full == FULL_STOP || !isatty(STDIN_FILENO)) return false;
-  fprintf(stderr, "\nThe context (up to position %d) is full. Slide, dropping the oldest positions? [y/N] ",
-          (int)n_ctx);
+/* Asks once a turn. */
+static bool wants_slide(dialogue *d) {
+  if (d->full != FULL_ASK) return d->full == FULL_SLIDE;
+  d->full = FULL_STOP;
+  if (!isatty(STDIN_FILENO)) return false;
+  fprintf(stderr, "\nThe context is full. Slide, dropping the oldest of the dialogue? [y/N] ");
   char reply[16] = "";
-  return fgets(reply, sizeof reply, stdin) && (reply[0] == 'y' || reply[0] == 'Y');
+  if (fgets(reply, sizeof reply, stdin) && (reply[0] == 'y' || reply[0] == 'Y')) d->full = FULL_SLIDE;
+  return d->full == FULL_SLIDE;
 }
 
 /* Makes room for `room` positions, or says why not. The first page stays: it holds the system message. */
@@ -167,6 +169,41 @@ static otr_status make_room(dialogue *d, int32_t room) {
   if (otr_session_room(d->speaker.session) >= room) return OTR_STATUS_OK;
   if (!wants_slide(d)) return otr_fail(OTR_STATUS_CONTEXT_FULL, "/reset starts over; --ctx N gives more room");
   return otr_session_slide(d->speaker.session, 1, room);
+}
+
+/* Takes the oldest message and its answer out. @return false when only the newest message is left. */
+static bool drop_oldest(dialogue *d) {
+  const int32_t first = d->n > 0 && strcmp(d->messages[0].role, "system") == 0 ? 1 : 0;
+  if (d->n - first < 3) return false;
+  free((char *)(uintptr_t)d->messages[first].content);
+  free((char *)(uintptr_t)d->messages[first + 1].content);
+  d->n -= 2;
+  memmove(d->messages + first, d->messages + first + 2, (size_t)(d->n - first) * sizeof *d->messages);
+  return true;
+}
+
+static otr_status encode_dialogue(const dialogue *d, int32_t **ids, int32_t *n) {
+  char *text;
+  size_t n_bytes;
+  *ids = NULL;
+  OTR_TRY(tool_render(&d->speaker.language, d->messages, d->n, &text, &n_bytes));
+  otr_status status = tool_encode(&d->speaker.language, text, n_bytes, OTR_ENCODE_PARSE_SPECIAL, ids, n);
+  free(text);
+  return status;
+}
+
+/* The dialogue's ids, of which the session holds the first `kept` and has room for the others. Where pages that slid
+ * out would be needed again, whole turns are left out instead. */
+static otr_status prepare_ids(dialogue *d, int32_t **ids, int32_t *n, int32_t *kept) {
+  for (;;) {
+    OTR_TRY(encode_dialogue(d, ids, n));
+    *kept = keep_common(d, *ids, *n);
+    otr_status status = make_room(d, *n - *kept);
+    if (status == OTR_STATUS_OK) return status;
+    free(*ids);
+    *ids = NULL;
+    if (status != OTR_STATUS_CONTEXT_FULL || d->full != FULL_SLIDE || !drop_oldest(d)) return status;
+  }
 }
 
 /* ---- turns ------------------------------------------------------------------------------------------------------ */
@@ -198,9 +235,7 @@ static otr_status speak_once(dialogue *d, const int32_t *ids, int32_t n, tool_an
   return status;
 }
 
-static otr_status answer_ids(dialogue *d, const int32_t *ids, int32_t n, tool_answer *answer) {
-  int32_t kept;
-  OTR_TRY(keep_common(d, ids, n, &kept));
+static otr_status answer_ids(dialogue *d, const int32_t *ids, int32_t n, int32_t kept, tool_answer *answer) {
   otr_status status = speak_once(d, ids + kept, n - kept, answer);
   if (answer->n_bytes == 0 || answer->text[answer->n_bytes - 1] != '\n') putchar('\n');
   fflush(stdout);
@@ -215,30 +250,31 @@ static otr_status answer_ids(dialogue *d, const int32_t *ids, int32_t n, tool_an
   return status == OTR_STATUS_OK ? status : otr_fail(status, "%s", detail);
 }
 
-/* One message and its answer. A context that is full ends the turn, not the program: the message is taken back. */
-static otr_status turn(dialogue *d, const char *line) {
-  int32_t before = d->n, *ids, n;
-  char *text;
-  size_t n_bytes;
+/* The newest message gets its answer, or is taken back. */
+static otr_status answer_message(dialogue *d) {
+  int32_t *ids, n, kept;
   tool_answer answer = {0};
-  OTR_TRY(add_message(d, "user", line));
-  OTR_TRY(tool_render(&d->speaker.language, d->messages, d->n, &text, &n_bytes));
-  otr_status status = tool_encode(&d->speaker.language, text, n_bytes, OTR_ENCODE_PARSE_SPECIAL, &ids, &n);
-  free(text);
-  if (status == OTR_STATUS_OK) status = answer_ids(d, ids, n, &answer);
+  otr_status status = prepare_ids(d, &ids, &n, &kept);
+  if (status == OTR_STATUS_OK) status = answer_ids(d, ids, n, kept, &answer);
   if (status == OTR_STATUS_OK || answer.n_bytes) {
     otr_status added = add_message(d, "assistant", answer.text ? answer.text : "");
     if (status == OTR_STATUS_OK) status = added;
   } else {
-    drop_messages(d, before);
+    drop_messages(d, d->n - 1);
   }
   tool_answer_free(&answer);
   free(ids);
-  if (status == OTR_STATUS_CONTEXT_FULL) {
-    (void)tool_report(status);
-    return OTR_STATUS_OK;
-  }
   return status;
+}
+
+/* One message and its answer. A full context ends the turn, not the program. */
+static otr_status turn(dialogue *d, const char *line) {
+  d->full = d->a->full;
+  OTR_TRY(add_message(d, "user", line));
+  otr_status status = answer_message(d);
+  if (status != OTR_STATUS_CONTEXT_FULL) return status;
+  (void)tool_report(status);
+  return OTR_STATUS_OK;
 }
 
 /* ---- input ------------------------------------------------------------------------------------------------------ */

@@ -18,7 +18,7 @@
    TOOL_KEY_DEVICE,                                                                                        \
    "NAME",                                                                                                 \
    0,                                                                                                      \
-   "auto (the default), cpu (the reference), x86, x86:avx2 … as `outrider "                              \
+   "auto (the default), cpu (the reference), x86, x86:avx2 ... as `outrider "                              \
    "devices' lists them",                                                                                  \
    90},                                                                                                    \
       {"threads", TOOL_KEY_THREADS, "N", 0, "threads to compute with (default: one for each core)", 90}, { \

@@ -27,7 +27,7 @@ static bool has_ids(const otr_session *s) {
 }
 
 /** magic, revision, KV type, layers, KV heads, head dim, position, whether ids are known; then the model's digest. */
-static void make_header(const otr_session *s, uint8_t header[HEADER_BYTES]) {
+static otr_status make_header(const otr_session *s, uint8_t header[HEADER_BYTES]) {
   const otr_config *c = &s->model->config;
   memset(header, 0, HEADER_BYTES);
   memcpy(header, magic, sizeof magic);
@@ -38,7 +38,7 @@ static void make_header(const otr_session *s, uint8_t header[HEADER_BYTES]) {
   put32(header + 24, (uint32_t)c->head_dim);
   put32(header + 28, (uint32_t)s->position);
   put32(header + 32, has_ids(s) ? 1 : 0);
-  otr_model_digest(s->model, header + 48);
+  return otr_model_digest(s->model, header + 48);
 }
 
 static size_t row_halves(const otr_session *s) {
@@ -116,8 +116,8 @@ otr_status otr_session_save(const otr_session *s, int32_t (*write)(void *user, c
   writer w = {.write = write, .user = user};
   uint8_t header[HEADER_BYTES], digest[DIGEST_BYTES];
   otr_sha256_start(&w.sha);
-  make_header(s, header);
-  otr_status status = emit(&w, header, sizeof header);
+  otr_status status = make_header(s, header);
+  if (status == OTR_STATUS_OK) status = emit(&w, header, sizeof header);
   if (status == OTR_STATUS_OK) status = write_tokens(s, &w);
   if (status == OTR_STATUS_OK) status = write_pages(s, &w, piece);
   otr_sha256_end(&w.sha, digest);
@@ -132,7 +132,7 @@ static otr_status check_blob(const otr_session *s, const uint8_t *blob, size_t n
   uint8_t own[HEADER_BYTES], digest[DIGEST_BYTES];
   if (n_bytes < HEADER_BYTES + DIGEST_BYTES || memcmp(blob, magic, sizeof magic) != 0)
     return otr_fail(OTR_STATUS_BAD_FORMAT, "this is no saved state");
-  make_header(s, own);
+  OTR_TRY(make_header(s, own));
   if (get32(blob + 8) != OTR_CONTRACT_REVISION)
     return otr_fail(OTR_STATUS_MISMATCH, "the state is of contract revision %u, this library of %d", get32(blob + 8),
                     OTR_CONTRACT_REVISION);
