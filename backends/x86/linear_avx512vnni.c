@@ -52,7 +52,7 @@ size_t otr_linear_scratch_avx512vnni(int32_t k) {
   return (TILE_ROWS + 1) * WIDE * sizeof(float) + row_bytes(k) * (size_t)panel_width(k);
 }
 
-INLINE __mmask16 mask16(int32_t n) { return n >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << n) - 1u); }
+INLINE __mmask16 mask16(int32_t n) { return n >= 16 ? (__mmask16)0xffff : (__mmask16)(((1u << n) - 1u) & 0xffffu); }
 
 /* 16 f16 of a file, as f32: exponent 0 is +0, exponent 31 is +-65504. */
 INLINE __m512 f16_value(__m256i h) {
