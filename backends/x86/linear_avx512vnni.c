@@ -54,12 +54,12 @@ size_t otr_linear_scratch_avx512vnni(int32_t k) {
 
 INLINE __mmask16 mask16(int32_t n) { return n >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << n) - 1u); }
 
-/* 16 f16 of a file, as f32: exponent 0 is +0, exponent 31 is +-65504. */
-INLINE __m512 f16_value(__m256i h) {
-  __m256i a = _mm256_min_epu16(_mm256_and_si256(h, _mm256_set1_epi16(0x7fff)), _mm256_set1_epi16(0x7bff));
-  __mmask16 normal = _mm256_cmpgt_epi16_mask(a, _mm256_set1_epi16(0x03ff));
-  __m256i sign = _mm256_and_si256(h, _mm256_set1_epi16((short)0x8000));
-  return _mm512_cvtph_ps(_mm256_maskz_mov_epi16(normal, _mm256_or_si256(a, sign)));
+/* f16 bits of a file as the contract reads them: exponent 0 is +0, exponent 31 is +-65504. */
+INLINE __m512i f16_tidy(__m512i h) {
+  __m512i a = _mm512_min_epu16(_mm512_and_si512(h, _mm512_set1_epi16(0x7fff)), _mm512_set1_epi16(0x7bff));
+  __mmask32 normal = _mm512_cmpgt_epi16_mask(a, _mm512_set1_epi16(0x03ff));
+  __m512i sign = _mm512_and_si512(h, _mm512_set1_epi16((short)0x8000));
+  return _mm512_maskz_mov_epi16(normal, _mm512_or_si512(a, sign));
 }
 
 /* y[0..15] = tidy(v + bias), where `live`. */
@@ -95,7 +95,8 @@ INLINE int32_t static_place(const otr_host_weight *w, int32_t f) {
 /* 16 outputs from n of a static column. */
 INLINE __m512 static_weights(const otr_host_weight *w, int32_t place, int32_t n, int32_t n1) {
   __mmask16 live = n < n1 ? mask16(n1 - n) : (__mmask16)0;
-  return f16_value(_mm256_maskz_loadu_epi16(live, w->static_cols + (size_t)place * (size_t)w->n + n));
+  __m512i h = _mm512_maskz_loadu_epi16(live, w->static_cols + (size_t)place * (size_t)w->n + n);
+  return _mm512_cvtph_ps(_mm512_castsi512_si256(f16_tidy(h)));
 }
 
 /* The panel: row r of the weight's rows n ... n1-1 (beyond: the last one again) to dwords [r] of every quad. */
@@ -447,19 +448,15 @@ void otr_linear_avx512vnni(otr_found *found, float *y, size_t y_stride, const ot
     a##i##3 = _mm512_fmadd_ps(xv, w3, a##i##3);                                                        \
   }
 #define H_STORE(i) _mm_store_ps(sums + 16 * (i), lanesum4(a##i##0, a##i##1, a##i##2, a##i##3));
-#define HALF_TILE(R)                                                                                       \
-  static void half_tile##R(float *sums, const uint16_t *const row[4], const uint16_t *x, size_t x_stride,  \
-                           size_t halves) {                                                  \
-    S_ROWS##R(H_START);                                                                                    \
-    for (size_t k = 0; k < halves; k += 16) {                                                              \
-      __m512 w0 = f16_value(_mm256_loadu_si256((const void *)(row[0] + k)));                               \
-      __m512 w1 = f16_value(_mm256_loadu_si256((const void *)(row[1] + k)));                               \
-      __m512 w2 = f16_value(_mm256_loadu_si256((const void *)(row[2] + k)));                               \
-      __m512 w3 = f16_value(_mm256_loadu_si256((const void *)(row[3] + k)));                               \
-      for (int r = 0; r < 4; r++) _mm_prefetch((const char *)(row[r] + k + STREAM_AHEAD / 2), _MM_HINT_T0); \
-      S_ROWS##R(H_DOT)                                                                                     \
-    }                                                                                                      \
-    S_ROWS##R(H_STORE)                                                                                     \
+#define HALF_WEIGHTS(r) __m512 w##r = _mm512_cvtph_ps(_mm256_load_si256((const void *)(w + (r) * halves + k)));
+#define HALF_TILE(R)                                                                                            \
+  static void half_tile##R(float *sums, const uint16_t *w, const uint16_t *x, size_t x_stride, size_t halves) { \
+    S_ROWS##R(H_START);                                                                                         \
+    for (size_t k = 0; k < halves; k += 16) {                                                                   \
+      S_ROWS4(HALF_WEIGHTS)                                                                                     \
+      S_ROWS##R(H_DOT)                                                                                          \
+    }                                                                                                           \
+    S_ROWS##R(H_STORE)                                                                                          \
   }
 
 /* p[l] += p[l + 8], then 4. */
@@ -482,8 +479,7 @@ HALF_TILE(4)
 HALF_TILE(2)
 HALF_TILE(1)
 
-typedef void (*half_tile_fn)(float *sums, const uint16_t *const row[4], const uint16_t *x, size_t x_stride,
-                             size_t halves);
+typedef void (*half_tile_fn)(float *sums, const uint16_t *w, const uint16_t *x, size_t x_stride, size_t halves);
 
 static int32_t choose_half_tile(int32_t left, half_tile_fn *tile) {
   int32_t rows = left >= 6 ? 6 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
@@ -491,22 +487,35 @@ static int32_t choose_half_tile(int32_t left, half_tile_fn *tile) {
   return rows;
 }
 
+/* Rows n ... n+3 of w (beyond n1: the last one again) to [4][halves], tidied. */
+static void copy_halves(uint16_t *to, const otr_host_weight *w, int32_t n, int32_t n1, size_t halves) {
+  for (int32_t r = 0; r < 4; r++, to += halves) {
+    const uint16_t *row = (const uint16_t *)w->data + (size_t)(n + r < n1 ? n + r : n1 - 1) * (size_t)w->row_stride;
+    for (size_t k = 0; k < halves; k += 32) {
+      __mmask32 live = halves - k >= 32 ? 0xffffffffu : 0xffffu;
+      _mm_prefetch((const char *)(row + k + STREAM_AHEAD / 2), _MM_HINT_T0);
+      _mm512_mask_storeu_epi16(to + k, live, f16_tidy(_mm512_maskz_loadu_epi16(live, row + k)));
+    }
+  }
+}
+
 void otr_linear16_avx512vnni(otr_found *found, float *y, size_t y_stride, const otr_rounded *x, const otr_host_weight *w,
                              int32_t m, int32_t n0, int32_t n1, void *scratch) {
   float *sums = scratch; /* [TILE_ROWS][16] */
-  size_t halves = row_bytes(w->k), row_stride = (size_t)w->row_stride, x_stride = (size_t)x->stride;
+  uint16_t *weights = (uint16_t *)(void *)(sums + TILE_ROWS * 16);
+  size_t halves = row_bytes(w->k), x_stride = (size_t)x->stride;
   __m512i worst = _mm512_setzero_si512();
   for (int32_t n = n0; n < n1; n += 16) {
-    const uint16_t *row[16];
-    for (int32_t r = 0; r < 16; r++)
-      row[r] = (const uint16_t *)w->data + (size_t)(n + r < n1 ? n + r : n1 - 1) * row_stride;
     __mmask16 live = mask16(n1 - n);
     __m512 scale_w = _mm512_maskz_loadu_ps(live, w->scale + n);
     half_tile_fn tile;
     for (int32_t i = 0, rows; i < m; i += rows) {
       rows = choose_half_tile(m - i, &tile);
-      for (int32_t r = 0; r < 16 && n + r < n1; r += 4)
-        tile(sums + r, row + r, x->x16 + (size_t)i * x_stride, x_stride, halves);
+      for (int32_t r = 0; r < 16 && n + r < n1; r += 4) {
+        uint16_t *four = weights + (size_t)r * halves;
+        if (i == 0) copy_halves(four, w, n + r, n1, halves);
+        tile(sums + r, four, x->x16 + (size_t)i * x_stride, x_stride, halves);
+      }
       for (int32_t r = 0; r < rows; r++) {
         __m512 v = _mm512_mul_ps(_mm512_load_ps(sums + 16 * r), _mm512_set1_ps(x->pow2e[i + r]));
         finish(&worst, y + (size_t)(i + r) * y_stride + n, _mm512_mul_ps(v, scale_w), w->bias ? w->bias + n : NULL, live);
