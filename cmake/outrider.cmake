@@ -68,11 +68,15 @@ function(outrider_test name label)
     TIMEOUT ${T_TIMEOUT})
 endfunction()
 
-# outrider_fuzz(<name> SOURCES <file>... [LIBRARIES <target>...]): LLVMFuzzerTestOneInput in <file>; under OUTRIDER_FUZZ
-# a libFuzzer program, else one that replays the files of tests/fuzz/corpus/<name>, which is also a quick ctest.
+# outrider_fuzz(<name> SOURCES <file>... [LIBRARIES <target>...] [CORPUS <folder>]): LLVMFuzzerTestOneInput in <file>;
+# under OUTRIDER_FUZZ a libFuzzer program, else one that replays the files of tests/fuzz/corpus/<folder> (<name> where
+# none is given), which is also a quick ctest.
 function(outrider_fuzz name)
-  cmake_parse_arguments(PARSE_ARGV 1 T "" "" "SOURCES;LIBRARIES")
-  set(corpus ${PROJECT_SOURCE_DIR}/tests/fuzz/corpus/${name})
+  cmake_parse_arguments(PARSE_ARGV 1 T "" "CORPUS" "SOURCES;LIBRARIES")
+  if(NOT T_CORPUS)
+    set(T_CORPUS ${name})
+  endif()
+  set(corpus ${PROJECT_SOURCE_DIR}/tests/fuzz/corpus/${T_CORPUS})
   add_executable(${name} ${T_SOURCES})
   target_link_libraries(${name} PRIVATE ${T_LIBRARIES} outrider_core)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
@@ -84,4 +88,8 @@ function(outrider_fuzz name)
     add_test(NAME ${name} COMMAND ${name} ${corpus})
   endif()
   set_tests_properties(${name} PROPERTIES LABELS quick TIMEOUT 300)
+  if(NOT TARGET fuzz_targets)
+    add_custom_target(fuzz_targets)
+  endif()
+  add_dependencies(fuzz_targets ${name})
 endfunction()

@@ -51,14 +51,17 @@ need_model_tools() {
   need_that "test -e /etc/ssl/certs/ca-certificates.crt" ca-certificates
 }
 
-# build PRESET TARGET [CMAKE-OPTION...]: what it says is shown when it fails.
+# build PRESET TARGET [CMAKE-OPTION...]: configures where that was not done with these options yet, and builds. What it
+# says is shown when it fails.
 build() {
   local preset=$1 target=$2
   shift 2
-  mkdir -p "$root/build"
+  local folder=$root/build/$preset log=$root/build/$preset.log
+  mkdir -p "$folder"
   say "building: cmake --preset $preset $*"
-  {
-    cd "$root" && cmake --preset "$preset" "$@" &&
-      cmake --build --preset "$preset" --parallel "$(nproc)" --target "$target" && cd - >/dev/null
-  } >"$root/build/$preset.log" 2>&1 || { cat "$root/build/$preset.log" >&2; return 1; }
+  if [ ! -f "$folder/build.ninja" ] || [ "$(cat "$folder/options" 2>/dev/null)" != "$*" ]; then
+    (cd "$root" && cmake --preset "$preset" "$@") >"$log" 2>&1 || { cat "$log" >&2; return 1; }
+    printf '%s\n' "$*" >"$folder/options"
+  fi
+  cmake --build "$folder" --parallel "$(nproc)" --target "$target" >"$log" 2>&1 || { cat "$log" >&2; return 1; }
 }

@@ -18,12 +18,12 @@ if [ ! -f "$model" ]; then
   source_model=$("$root/scripts/get-model.sh")
   say "converting to LLM.int8(), once: $model"
   trap 'rm -f "$model.part.$$"' EXIT
-  "$outrider" convert "$source_model" "$model.part.$$"
+  "$outrider" convert "$source_model" "$model.part.$$" >/dev/null
   mv -f "$model.part.$$" "$model"
 fi
 
 say "outrider run $model -p \"$prompt\""
-"$outrider" run "$model" -p "$prompt"
+"$outrider" run "$model" -p "$prompt" --stats
 short=${outrider#"$PWD"/}
 cat >&2 <<END
 

@@ -16,11 +16,11 @@ run() {
   (cd "$root/build/$preset" && ctest --no-tests=error --output-on-failure -j "$jobs" "$@") || failed+=("$preset")
 }
 
-# build_and_run PRESET CTEST-OPTION...
+# build_and_run PRESET TARGET CTEST-OPTION...
 build_and_run() {
-  local preset=$1
-  shift
-  if build "$preset" all; then run "$preset" "$@"; else failed+=("$preset (build)"); fi
+  local preset=$1 target=$2
+  shift 2
+  if build "$preset" "$target"; then run "$preset" "$@"; else failed+=("$preset (build)"); fi
 }
 
 need_build_tools
@@ -33,11 +33,11 @@ need_that "echo 'int LLVMFuzzerTestOneInput(const char *d, long n) { return d &&
   clang -x c -fsanitize=fuzzer,address -o /dev/null -" "libclang-rt-$clang_version-dev"
 install_missing
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:allocator_may_return_null=1}
-build_and_run asan -L quick
-build_and_run tsan -L threads
-build_and_run clang -L quick
-build_and_run debug -R hash
-build_and_run fuzz -R fuzz
+build_and_run asan all -L quick
+build_and_run tsan all -L threads
+build_and_run clang all -L quick
+build_and_run debug all -R hash
+build_and_run fuzz fuzz_targets -R ^fuzz_
 if build release all -DOUTRIDER_WERROR=ON; then run release; else failed+=("release (build)"); fi
 
 [ ${#failed[@]} -eq 0 ] || fail "FAILED: ${failed[*]}"

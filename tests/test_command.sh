@@ -4,6 +4,10 @@
 set -u
 outrider=$1
 make_tiny=$2
+command -v python3 >/dev/null || {
+  echo "test_command: skipped: no python3 to read JSON with"
+  exit 77
+}
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
 failures=0
@@ -36,10 +40,10 @@ says() {
 
 usage() {
   expect 0 --help
-  for part in run chat verify perplexity logits bench inspect devices tokenize; do
+  for part in run chat convert verify perplexity logits bench inspect devices tokenize; do
     grep -q "^  $part " "$folder/out" || fail "--help does not list $part"
   done
-  for part in run chat verify perplexity logits bench inspect devices tokenize; do
+  for part in run chat convert verify perplexity logits bench inspect devices tokenize; do
     expect 0 "$part" --help
     grep -q "^Usage: outrider $part " "$folder/out" || fail "$part --help has no usage line"
     grep -q "Exit codes" "$folder/out" || fail "$part --help does not name the exit codes"
@@ -54,7 +58,7 @@ usage() {
 }
 
 bad_usage() {
-  for part in run chat verify perplexity logits bench inspect tokenize; do expect 2 "$part"; done
+  for part in run chat convert verify perplexity logits bench inspect tokenize; do expect 2 "$part"; done
   expect 2 run "$folder/tiny.gguf"
   expect 2 run "$folder/tiny.gguf" another.gguf -p x
   expect 2 run "$folder/tiny.gguf" -p x -n -1
@@ -143,6 +147,38 @@ print(*[d["name"] for d in json.load(sys.stdin)["devices"] if d["available"]])')
   [ "$(($(wc -c <"$folder/hidden") % (5 * 4)))" = 0 ] || fail "size of --hidden-out"
 }
 
+# The converted file gives the source's bits, and a changed byte of its weights does not go unseen.
+conversions() {
+  expect 0 convert "$folder/tiny.gguf" "$folder/tiny8.gguf"
+  expect 0 convert "$folder/tiny.gguf" "$folder/again.gguf" --threads 1 --device cpu --json
+  json 'True'
+  cmp -s "$folder/tiny8.gguf" "$folder/again.gguf" || fail "convert gives other bytes the second time"
+  expect 0 logits "$folder/tiny.gguf" --tokens "$folder/ids"
+  hash=$(cat "$folder/out")
+  expect 0 logits "$folder/tiny8.gguf" --tokens "$folder/ids"
+  [ "$(cat "$folder/out")" = "$hash" ] || fail "the converted model gives another hash"
+  expect 0 verify "$folder/tiny8.gguf" --json
+  json 'j["result"] == "same" and j["expected"] == j["actual"]'
+  expect 0 verify "$folder/tiny8.gguf" --device cpu
+  expect 3 verify "$folder/tiny8.gguf" --outliers off --json
+  json 'j["result"] == "mismatch" and j["expected"] != j["actual"] and "reference" in j["where"]'
+  python3 - "$folder/tiny8.gguf" "$folder/changed.gguf" "$("$outrider" inspect "$folder/tiny8.gguf" --json |
+    python3 -c 'import json, sys
+print(next(t["offset"] for t in json.load(sys.stdin)["tensors"] if t["name"] == "blk.0.attn_q.weight"))')" <<'END'
+import sys
+data = bytearray(open(sys.argv[1], "rb").read())
+data[int(sys.argv[3]) + 5] ^= 64
+open(sys.argv[2], "wb").write(data)
+END
+  expect 3 verify "$folder/changed.gguf"
+  expect 0 inspect "$folder/tiny8.gguf" --json
+  json 'not j["plan"]["quantizes"]'
+  expect 1 perplexity "$folder/tiny8.gguf" --tokens "$folder/ids" --scheme f32
+  says "source"
+  expect 1 convert "$folder/missing.gguf" "$folder/x.gguf"
+  expect 2 convert "$folder/tiny.gguf" "$folder/x.gguf" --f16-columns some
+}
+
 measures() {
   expect 0 perplexity "$folder/tiny.gguf" --tokens "$folder/ids" --json --nll-out "$folder/nll" --top1-out "$folder/top" \
     --kl-base "$folder/tiny.gguf"
@@ -181,7 +217,6 @@ texts() {
   cmp -s "$folder/out" "$folder/first" || fail "the same seed gives another text"
 }
 
-# Each turn's answer must be what a session without anything kept gives: /reset and the same message again.
 chats() {
   printf 'the\n/help\nand\n/reset\nthe\nno such\\\nline\n/what\n/quit\nnever\n' |
     "$outrider" chat "$folder/tiny.gguf" --template chatml -n 4 --stats >"$folder/out" 2>"$folder/err" ||
@@ -193,13 +228,21 @@ chats() {
     "$outrider" chat "$folder/tiny.gguf" --template chatml -n 64 --ctx 256 >"$folder/out" 2>"$folder/err" ||
     fail "chat with a full context"
   says "context"
+  for context in 512 768; do
+    printf 'the rest of it is here and there\n%.0s' 1 2 3 4 5 6 7 8 |
+      "$outrider" chat "$folder/tiny.gguf" --template chatml -n 100 --ctx $context --on-full slide --stats >"$folder/out" \
+        2>"$folder/err" || fail "chat that slides: $(head -n 1 "$folder/err")"
+    [ "$(grep -c 'tokens/s' "$folder/err")" = 8 ] || fail "chat that slides does not answer all: $(cat "$folder/err")"
+  done
+  python3 "$(dirname "$0")/interrupt.py" "$outrider" chat "$folder/tiny.gguf" --template chatml -n 0 --device cpu ||
+    fail "Ctrl-C in a chat"
 }
 
 "$make_tiny" "$folder/tiny.gguf" || exit 1
 awk 'BEGIN { for (w = 0; w < 3; w++) { for (i = 0; i < 40; i++) printf "%d ", (i * 37 + w * 11 + 3) % 320; print "" } }' \
   >"$folder/ids"
 printf 'the rest is here\nand there\n\nthe other one\n' >"$folder/text"
-for group in ${3:-usage bad_usage failing listing hashes measures texts chats}; do $group; done
+for group in ${3:-usage bad_usage failing listing hashes conversions measures texts chats}; do $group; done
 if [ "$failures" != 0 ]; then
   echo "$failures failures"
   exit 1

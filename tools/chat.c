@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* outrider chat: a dialogue that keeps its KV state. Each turn renders the whole dialogue, and what the session already
  * holds of its ids is not evaluated again. */
-#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/select.h>
 #include <unistd.h>
 
 #include "commands.h"
@@ -83,7 +83,7 @@ static void on_interrupt(int signal_number) {
 }
 
 static void catch_interrupts(void) {
-  struct sigaction action = {.sa_handler = on_interrupt}; /* no SA_RESTART: it also ends the reading of a line */
+  struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
   sigemptyset(&action.sa_mask);
   sigaction(SIGINT, &action, NULL);
 }
@@ -97,6 +97,7 @@ typedef struct dialogue {
   int32_t n, capacity;
   int32_t *held;  // [n_held] ids that the session has evaluated, by position
   int32_t n_held;
+  full_rule full;  // what the user has said about a full context in this turn
 } dialogue;
 
 static otr_status add_message(dialogue *d, const char *role, const char *content) {
@@ -138,28 +139,29 @@ static otr_status remember(dialogue *d, const int32_t *ids, int32_t n_ids, const
   return OTR_STATUS_OK;
 }
 
-/* Forgets what the session holds beyond its common beginning with `ids`; at least one id is left to evaluate. */
-static otr_status keep_common(dialogue *d, const int32_t *ids, int32_t n, int32_t *kept) {
+/* Forgets what the session holds beyond its common beginning with `ids`; at least one id is left to evaluate.
+ * @return the number of ids that are kept. */
+static int32_t keep_common(dialogue *d, const int32_t *ids, int32_t n) {
   int32_t common = 0;
   while (common < d->n_held && common < n - 1 && d->held[common] == ids[common]) common++;
   if (otr_session_truncate(d->speaker.session, common) != OTR_STATUS_OK) { /* inside positions that a slide dropped */
     otr_session_reset(d->speaker.session);
     common = 0;
   }
-  d->n_held = *kept = common;
-  return OTR_STATUS_OK;
+  return d->n_held = common;
 }
 
 /* ---- a full context --------------------------------------------------------------------------------------------- */
 
-static bool wants_slide(const dialogue *d) {
-  int32_t n_ctx = otr_session_position(d->speaker.session) + otr_session_room(d->speaker.session);
-  if (d->a->full == FULL_SLIDE) return true;
-  if (d->a->full == FULL_STOP || !isatty(STDIN_FILENO)) return false;
-  fprintf(stderr, "\nThe context (up to position %d) is full. Slide, dropping the oldest positions? [y/N] ",
-          (int)n_ctx);
+/* Asks once a turn. */
+static bool wants_slide(dialogue *d) {
+  if (d->full != FULL_ASK) return d->full == FULL_SLIDE;
+  d->full = FULL_STOP;
+  if (!isatty(STDIN_FILENO)) return false;
+  fprintf(stderr, "\nThe context is full. Slide, dropping the oldest of the dialogue? [y/N] ");
   char reply[16] = "";
-  return fgets(reply, sizeof reply, stdin) && (reply[0] == 'y' || reply[0] == 'Y');
+  if (fgets(reply, sizeof reply, stdin) && (reply[0] == 'y' || reply[0] == 'Y')) d->full = FULL_SLIDE;
+  return d->full == FULL_SLIDE;
 }
 
 /* Makes room for `room` positions, or says why not. The first page stays: it holds the system message. */
@@ -167,6 +169,41 @@ static otr_status make_room(dialogue *d, int32_t room) {
   if (otr_session_room(d->speaker.session) >= room) return OTR_STATUS_OK;
   if (!wants_slide(d)) return otr_fail(OTR_STATUS_CONTEXT_FULL, "/reset starts over; --ctx N gives more room");
   return otr_session_slide(d->speaker.session, 1, room);
+}
+
+/* Takes the oldest message and its answer out. @return false when only the newest message is left. */
+static bool drop_oldest(dialogue *d) {
+  const int32_t first = d->n > 0 && strcmp(d->messages[0].role, "system") == 0 ? 1 : 0;
+  if (d->n - first < 3) return false;
+  free((char *)(uintptr_t)d->messages[first].content);
+  free((char *)(uintptr_t)d->messages[first + 1].content);
+  d->n -= 2;
+  memmove(d->messages + first, d->messages + first + 2, (size_t)(d->n - first) * sizeof *d->messages);
+  return true;
+}
+
+static otr_status encode_dialogue(const dialogue *d, int32_t **ids, int32_t *n) {
+  char *text;
+  size_t n_bytes;
+  *ids = NULL;
+  OTR_TRY(tool_render(&d->speaker.language, d->messages, d->n, &text, &n_bytes));
+  otr_status status = tool_encode(&d->speaker.language, text, n_bytes, OTR_ENCODE_PARSE_SPECIAL, ids, n);
+  free(text);
+  return status;
+}
+
+/* The dialogue's ids, of which the session holds the first `kept` and has room for the others. Where pages that slid
+ * out would be needed again, whole turns are left out instead. */
+static otr_status prepare_ids(dialogue *d, int32_t **ids, int32_t *n, int32_t *kept) {
+  for (;;) {
+    OTR_TRY(encode_dialogue(d, ids, n));
+    *kept = keep_common(d, *ids, *n);
+    otr_status status = make_room(d, *n - *kept);
+    if (status == OTR_STATUS_OK) return status;
+    free(*ids);
+    *ids = NULL;
+    if (status != OTR_STATUS_CONTEXT_FULL || d->full != FULL_SLIDE || !drop_oldest(d)) return status;
+  }
 }
 
 /* ---- turns ------------------------------------------------------------------------------------------------------ */
@@ -198,9 +235,7 @@ static otr_status speak_once(dialogue *d, const int32_t *ids, int32_t n, tool_an
   return status;
 }
 
-static otr_status answer_ids(dialogue *d, const int32_t *ids, int32_t n, tool_answer *answer) {
-  int32_t kept;
-  OTR_TRY(keep_common(d, ids, n, &kept));
+static otr_status answer_ids(dialogue *d, const int32_t *ids, int32_t n, int32_t kept, tool_answer *answer) {
   otr_status status = speak_once(d, ids + kept, n - kept, answer);
   if (answer->n_bytes == 0 || answer->text[answer->n_bytes - 1] != '\n') putchar('\n');
   fflush(stdout);
@@ -215,30 +250,31 @@ static otr_status answer_ids(dialogue *d, const int32_t *ids, int32_t n, tool_an
   return status == OTR_STATUS_OK ? status : otr_fail(status, "%s", detail);
 }
 
-/* One message and its answer. A context that is full ends the turn, not the program: the message is taken back. */
-static otr_status turn(dialogue *d, const char *line) {
-  int32_t before = d->n, *ids, n;
-  char *text;
-  size_t n_bytes;
+/* The newest message gets its answer, or is taken back. */
+static otr_status answer_message(dialogue *d) {
+  int32_t *ids, n, kept;
   tool_answer answer = {0};
-  OTR_TRY(add_message(d, "user", line));
-  OTR_TRY(tool_render(&d->speaker.language, d->messages, d->n, &text, &n_bytes));
-  otr_status status = tool_encode(&d->speaker.language, text, n_bytes, OTR_ENCODE_PARSE_SPECIAL, &ids, &n);
-  free(text);
-  if (status == OTR_STATUS_OK) status = answer_ids(d, ids, n, &answer);
+  otr_status status = prepare_ids(d, &ids, &n, &kept);
+  if (status == OTR_STATUS_OK) status = answer_ids(d, ids, n, kept, &answer);
   if (status == OTR_STATUS_OK || answer.n_bytes) {
     otr_status added = add_message(d, "assistant", answer.text ? answer.text : "");
     if (status == OTR_STATUS_OK) status = added;
   } else {
-    drop_messages(d, before);
+    drop_messages(d, d->n - 1);
   }
   tool_answer_free(&answer);
   free(ids);
-  if (status == OTR_STATUS_CONTEXT_FULL) {
-    (void)tool_report(status);
-    return OTR_STATUS_OK;
-  }
   return status;
+}
+
+/* One message and its answer. A full context ends the turn, not the program. */
+static otr_status turn(dialogue *d, const char *line) {
+  d->full = d->a->full;
+  OTR_TRY(add_message(d, "user", line));
+  otr_status status = answer_message(d);
+  if (status != OTR_STATUS_CONTEXT_FULL) return status;
+  (void)tool_report(status);
+  return OTR_STATUS_OK;
 }
 
 /* ---- input ------------------------------------------------------------------------------------------------------ */
@@ -249,48 +285,68 @@ static const char help[] =
     "/quit   leave (Ctrl-D too)\n"
     "A \\ at the end of a line continues the message. Ctrl-C stops an answer.\n";
 
-/* One message: a line and those that a \ at the end joins to it. @return 0 at the end of input. */
-static bool read_message(char **line, size_t *capacity) {
-  size_t used = 0;
-  char *part = NULL;
-  size_t part_capacity = 0;
-  bool more = true, any = false;
-  for (bool terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO); more;) {
+/* Waits for a line on a terminal. @return false when Ctrl-C came first. SIGINT is let in only while waiting, so that
+ * none is lost just before. */
+static bool wait_line(void) {
+  sigset_t block, old;
+  fd_set set;
+  sigemptyset(&block);
+  sigaddset(&block, SIGINT);
+  sigprocmask(SIG_BLOCK, &block, &old);
+  FD_ZERO(&set);
+  FD_SET(STDIN_FILENO, &set);
+  if (!interrupted) (void)pselect(STDIN_FILENO + 1, &set, NULL, NULL, NULL, &old);
+  sigprocmask(SIG_SETMASK, &old, NULL);
+  return !interrupted;
+}
+
+/** A line as getline takes it. */
+typedef struct text_line {
+  char *text;
+  size_t capacity;
+} text_line;
+
+/* Appends a line to the message. @return false without memory. */
+static bool append_line(text_line *message, size_t used, const char *line, size_t n) {
+  if (used + n + 1 > message->capacity) {
+    size_t capacity = 2 * (used + n + 1);
+    char *more = realloc(message->text, capacity);
+    if (!more) return false;
+    *message = (text_line){more, capacity};
+  }
+  memcpy(message->text + used, line, n);
+  message->text[used + n] = 0;
+  return true;
+}
+
+/* One message: a line and those that a \ at the end joins to it. @return false at the end of input. */
+static bool read_message(text_line *message, text_line *line) {
+  const bool terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
+  for (size_t used = 0;;) {
+    interrupted = 0;
     if (terminal) printf("%s", used ? ". " : "> ");
     fflush(stdout);
-    ssize_t n = getline(&part, &part_capacity, stdin);
-    if (n < 0 && errno == EINTR && interrupted) { /* Ctrl-C while typing: a new line */
-      interrupted = 0;
-      clearerr(stdin);
+    if (terminal && !wait_line()) {
+      printf("\n(/quit leaves)\n");
       used = 0;
-      if (terminal) printf("\n(/quit leaves)\n");
       continue;
     }
-    if (n < 0) break;
-    any = true;
-    while (n > 0 && (part[n - 1] == '\n' || part[n - 1] == '\r')) n--;
-    more = n > 0 && part[n - 1] == '\\';
-    if (more) part[n - 1] = '\n';
-    if (used + (size_t)n + 1 > *capacity) {
-      size_t grown = 2 * (used + (size_t)n + 1);
-      char *bigger = realloc(*line, grown);
-      if (!bigger) break;
-      *line = bigger;
-      *capacity = grown;
-    }
-    memcpy(*line + used, part, (size_t)n);
+    ssize_t n = getline(&line->text, &line->capacity, stdin);
+    if (n < 0) return used > 0;
+    while (n > 0 && (line->text[n - 1] == '\n' || line->text[n - 1] == '\r')) n--;
+    const bool more = n > 0 && line->text[n - 1] == '\\';
+    if (more) line->text[n - 1] = '\n';
+    if (!append_line(message, used, line->text, (size_t)n)) return false;
+    if (!more) return true;
     used += (size_t)n;
-    (*line)[used] = 0;
   }
-  free(part);
-  return any && *line;
 }
 
 static otr_status talk(dialogue *d) {
-  char *line = NULL;
-  size_t capacity = 0;
+  text_line message = {0}, buffer = {0};
   otr_status status = start_over(d);
-  while (status == OTR_STATUS_OK && read_message(&line, &capacity)) {
+  while (status == OTR_STATUS_OK && read_message(&message, &buffer)) {
+    const char *line = message.text;
     if (strcmp(line, "/quit") == 0) break;
     if (strcmp(line, "/help") == 0) {
       fputs(help, stdout);
@@ -302,7 +358,19 @@ static otr_status talk(dialogue *d) {
       status = turn(d, line);
     }
   }
-  free(line);
+  free(message.text);
+  free(buffer.text);
+  return status;
+}
+
+/* The threads that are made meanwhile inherit the mask: signals are then always this thread's. */
+static otr_status open_without_interrupts(dialogue *d) {
+  sigset_t block, old;
+  sigemptyset(&block);
+  sigaddset(&block, SIGINT);
+  sigprocmask(SIG_BLOCK, &block, &old);
+  otr_status status = tool_speaker_open(&d->a->options, &d->a->generation, d->a->model, false, &d->speaker);
+  sigprocmask(SIG_SETMASK, &old, NULL);
   return status;
 }
 
@@ -310,7 +378,7 @@ int tool_chat(int argc, char **argv) {
   arguments a = {.generation = TOOL_GENERATION_INIT};
   tool_parse(&argp, argc, argv, &a);
   dialogue d = {.a = &a};
-  otr_status status = tool_speaker_open(&a.options, &a.generation, a.model, false, &d.speaker);
+  otr_status status = open_without_interrupts(&d);
   if (status != OTR_STATUS_OK) return tool_report(status);
   if (d.speaker.language.chat == OTR_CHAT_NONE) {
     status = otr_fail(OTR_STATUS_UNSUPPORTED, "the model has no chat template: name one with --template");

@@ -4,17 +4,11 @@
 #ifndef TOOL_COMMANDS_H
 #define TOOL_COMMANDS_H
 
-#ifdef TOOL_HAS_CONVERT
-#define TOOL_CONVERT(X) X(convert, "make an LLM.int8() model file of a GGUF")
-#else
-#define TOOL_CONVERT(X)
-#endif
-
 /** X(name, what it does) in the order of the help. */
 #define TOOL_COMMANDS(X)                                                \
   X(run, "answer a prompt")                                             \
   X(chat, "talk with a model")                                          \
-  TOOL_CONVERT(X)                                                       \
+  X(convert, "make an LLM.int8() model file of a GGUF")                 \
   X(verify, "recompute the logits hash that a model file carries")      \
   X(perplexity, "measure how well a model predicts a text")             \
   X(logits, "hash or write the logits of token ids")                    \

@@ -18,7 +18,7 @@
    TOOL_KEY_DEVICE,                                                                                        \
    "NAME",                                                                                                 \
    0,                                                                                                      \
-   "auto (the default), cpu (the reference), x86, x86:avx2 … as `outrider "                              \
+   "auto (the default), cpu (the reference), x86, x86:avx2 ... as `outrider "                              \
    "devices' lists them",                                                                                  \
    90},                                                                                                    \
       {"threads", TOOL_KEY_THREADS, "N", 0, "threads to compute with (default: one for each core)", 90}, { \
@@ -281,8 +281,8 @@ static otr_status parse_ids(const char *line, const char *line_end, int32_t voca
 static otr_status parse_lines(const char *text, int32_t vocab, int32_t *row, tool_ids *out) {
   while (*text) {
     const char *end = text + strcspn(text, "\n");
-    size_t n;
-    OTR_TRY(parse_ids(text, end, vocab, row, &n));
+    size_t n = 0;
+    if (*text != '#') OTR_TRY(parse_ids(text, end, vocab, row, &n));
     if (n) OTR_TRY(tool_ids_append(out, row, n));
     text = *end ? end + 1 : end;
   }

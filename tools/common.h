@@ -87,7 +87,8 @@ typedef struct tool_ids {
   size_t *start;  // [n + 1]
   size_t n;
 } tool_ids;
-/** Reads lines of ids separated by blanks; empty lines are skipped. Every id must lie in [0, vocab). */
+/** Reads lines of ids separated by blanks; empty lines and those that begin with # are skipped. Every id must lie in
+ * [0, vocab). */
 otr_status tool_ids_read(const char *path, int32_t vocab, tool_ids *out);
 /** The same of a text. */
 otr_status tool_ids_parse(const char *text, int32_t vocab, tool_ids *out);

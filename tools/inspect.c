@@ -123,7 +123,7 @@ static void print_metadata(const otr_metadata *metadata) {
     char key[SHOWN_BYTES + 4];
     clean(value.key, value.key_bytes, key);
     json_t *shown = value_json(&value);
-    char *text = json_dumps(shown, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9));
+    char *text = json_dumps(shown, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(7));
     printf("  %-44s %s", key, text ? text : "?");
     if (value.is_array && value.count > SHOWN_ELEMENTS) printf(" ... of %" PRIu64, value.count);
     printf("\n");

@@ -5,7 +5,7 @@
 
 #include "kernels.h"
 
-#define OTR_ATTENTION_ROWS_X86 12 /* with any group whole tiles of 6 and of 3 query rows */
+#define OTR_ATTENTION_ROWS_X86 24 /* with any group whole tiles of 6 and of 3 query rows */
 
 #define OTR_ROWS_X86(isa)                                                                                           \
   void otr_norm_##isa(otr_found *found, float *out, const float *x, const float *gain, const float *bias,           \

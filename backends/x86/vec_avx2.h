@@ -153,12 +153,16 @@ VEC_FN void vf_store_f16_part(uint16_t *p, __m256i h, int n) {
   }
 }
 
-/* Tiles: TILE_ROWS x 1 x 4 lanes are 12 accumulators of 16 registers. */
+/* Vectors side by side where a chain of operations is long. */
+#define VEC_GROUP 2
+
+/* Tiles: TILE_ROWS x 4 lanes are 12 accumulators of 16 registers. */
 typedef __m256 tv;
 #define TILE_ROWS 3
 #define TILE_WIDTH 8
-#define TILE_LIST(X) X(1, 2) X(2, 1) X(3, 1)
+#define TILE_LIST(X) X(1) X(2) X(3)
 VEC_FN tv tv_zero(void) { return _mm256_setzero_ps(); }
+VEC_FN tv tv_load(const float *p) { return _mm256_loadu_ps(p); }
 VEC_FN tv tv_load_f16(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p)); }
 /** acc + a * b where a * b is exact. */
 VEC_FN tv tv_fma_exact(float a, tv b, tv acc) { return _mm256_fmadd_ps(_mm256_set1_ps(a), b, acc); }

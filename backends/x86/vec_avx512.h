@@ -83,12 +83,16 @@ VEC_FN vf vf_load_f16_part(const uint16_t *p, int n) {
 }
 VEC_FN void vf_store_f16_part(uint16_t *p, __m256i h, int n) { _mm256_mask_storeu_epi16(p, vm_first(n), h); }
 
-/* Tiles: TILE_ROWS x 1 x 4 lanes are 24 accumulators of 32 registers. */
+/* Vectors side by side where a chain of operations is long. */
+#define VEC_GROUP 4
+
+/* Tiles: TILE_ROWS x 4 lanes are 24 accumulators of 32 registers. */
 typedef __m512 tv;
 #define TILE_ROWS 6
 #define TILE_WIDTH 16
-#define TILE_LIST(X) X(1, 4) X(2, 2) X(3, 2) X(4, 1) X(5, 1) X(6, 1)
+#define TILE_LIST(X) X(1) X(2) X(3) X(4) X(5) X(6)
 VEC_FN tv tv_zero(void) { return _mm512_setzero_ps(); }
+VEC_FN tv tv_load(const float *p) { return _mm512_loadu_ps(p); }
 VEC_FN tv tv_load_f16(const uint16_t *p) { return vf_load_f16(p); }
 /** acc + a * b where a * b is exact. */
 VEC_FN tv tv_fma_exact(float a, tv b, tv acc) { return _mm512_fmadd_ps(_mm512_set1_ps(a), b, acc); }

@@ -31,6 +31,11 @@ VEC_FN void vf_put(float *p, vf x, int n) {
   }
 }
 
+VEC_FN vf vf_get_f16(const uint16_t *p, int n) {
+  if (n >= 16) return vf_load_f16(p);
+  return n > 0 ? vf_load_f16_part(p, n) : vf_zero();
+}
+
 VEC_FN vi vf_abs_bits(vf x) {
   return vi_and(vi_bits(x), vi_constant(OTR_BITS_ABS));
 }
@@ -70,70 +75,115 @@ VEC_FN __m256i vf_f16_bits(vf x) {
   vi clamped = vi_or(vi_min(a, vi_constant(OTR_BITS_F16_MAX)), sign);
   return vf_to_f16(vf_of_bits(vi_drop(vi_gt(vi_constant(OTR_BITS_F16_MIN), a), clamped)));
 }
+/** x rounded to f16, for 0 <= x <= 65504. */
+VEC_FN vf vf_round_weight(vf x) {
+  return vf_from_f16(vf_to_f16(vf_keep(vf_ge(x, vf_constant(OTR_BITS_F16_MIN)), x)));
+}
 VEC_FN uint32_t vf_f16_saturated(vf x) {
   return (uint32_t)__builtin_popcount(vm_bits(vi_gt(vf_abs_bits(x), vi_constant(OTR_BITS_F16_MAX))));
 }
 
-/** exp(x) * 2^shift, shift from 0 to 15. */
-VEC_FN vf vf_exp_shifted(vf x, int32_t shift) {
-  vm seen = vf_ge(x, vf_set(-28.0f));
-  vf y = vf_min(x, vf_set(60.0f));
-  vf t = vf_mul(y, vf_constant(0x3fb8aa3bu));
-  vf n = vf_sub(vf_add(t, vf_set(12582912.0f)), vf_set(12582912.0f));
-  vf r = vf_sub(y, vf_mul(n, vf_constant(0x3f317200u)));
-  r = vf_sub(r, vf_mul(n, vf_constant(0x35bfbe8eu)));
-  vf p = vf_add(vf_constant(0x3c091861u), vf_mul(r, vf_constant(0x3ab5b53fu)));
-  p = vf_add(vf_constant(0x3d2aab47u), vf_mul(r, p));
-  p = vf_add(vf_constant(0x3e2aaa51u), vf_mul(r, p));
-  p = vf_add(vf_set(0.5f), vf_mul(r, p));
-  p = vf_add(vf_set(1.0f), vf_mul(r, p));
-  p = vf_add(vf_set(1.0f), vf_mul(r, p));
-  vi e = vi_shift_left23(vi_add(vi_round(n), vi_set(shift)));
-  return vf_keep(seen, vf_of_bits(vi_add(vi_bits(p), e)));
+/* exp is a chain of twenty operations. VEC_GROUP vectors go through it side by side, so that a core has something to do
+ * while each waits. */
+typedef struct vg {
+  vf of[VEC_GROUP];
+} vg;
+#define EACH_OF_GROUP VEC_UNROLL for (int i = 0; i < VEC_GROUP; i++)
+
+VEC_FN vg vg_mul(vg x, vf y) {
+  EACH_OF_GROUP x.of[i] = vf_mul(x.of[i], y);
+  return x;
 }
-VEC_FN vf vf_exp(vf x) {
-  return vf_exp_shifted(x, 0);
+/** c + x * y. */
+VEC_FN vg vg_mul_add(vf c, vg x, vg y) {
+  EACH_OF_GROUP x.of[i] = vf_mul(x.of[i], y.of[i]);
+  EACH_OF_GROUP x.of[i] = vf_add(c, x.of[i]);
+  return x;
 }
-VEC_FN vf vf_recip(vf x) {
-  return vf_div(vf_set(1.0f), x);
+VEC_FN vg vg_set(float x) {
+  vg y;
+  EACH_OF_GROUP y.of[i] = vf_set(x);
+  return y;
+}
+
+/** exp(x) * 2^shift for -28 <= x <= 60; any bits for another x. */
+VEC_FN vg vg_exp_inside(vg x, int32_t shift) {
+  const vf magic = vf_set(12582912.0f);
+  vg u = vg_mul(x, vf_constant(0x3fb8aa3bu)), n, r, h, e, p;
+  EACH_OF_GROUP u.of[i] = vf_add(u.of[i], magic);
+  EACH_OF_GROUP n.of[i] = vf_sub(u.of[i], magic);
+  h = vg_mul(n, vf_constant(0x3f317200u));
+  EACH_OF_GROUP r.of[i] = vf_sub(x.of[i], h.of[i]);
+  h = vg_mul(n, vf_constant(0x35bfbe8eu));
+  EACH_OF_GROUP r.of[i] = vf_sub(r.of[i], h.of[i]);
+  /* The low bits of u are the integer n: nothing else of it stays after the shift. */
+  EACH_OF_GROUP e.of[i] = vf_of_bits(vi_shift_left23(vi_add(vi_bits(u.of[i]), vi_set(shift))));
+  p = vg_mul(r, vf_constant(0x3ab5b53fu));
+  EACH_OF_GROUP p.of[i] = vf_add(vf_constant(0x3c091861u), p.of[i]);
+  p = vg_mul_add(vf_constant(0x3d2aab47u), r, p);
+  p = vg_mul_add(vf_constant(0x3e2aaa51u), r, p);
+  p = vg_mul_add(vf_set(0.5f), r, p);
+  p = vg_mul_add(vf_set(1.0f), r, p);
+  p = vg_mul_add(vf_set(1.0f), r, p);
+  EACH_OF_GROUP p.of[i] = vf_of_bits(vi_add(vi_bits(p.of[i]), vi_bits(e.of[i])));
+  return p;
+}
+
+VEC_FN vg vg_exp(vg x) {
+  vg y;
+  EACH_OF_GROUP y.of[i] = vf_min(x.of[i], vf_set(60.0f));
+  y = vg_exp_inside(y, 0);
+  EACH_OF_GROUP y.of[i] = vf_keep(vf_ge(x.of[i], vf_set(-28.0f)), y.of[i]);
+  return y;
 }
 
 /** x * recip(1 + exp(-u)). */
-VEC_FN vf vf_gated(vf x, vf u) {
-  return vf_mul(x, vf_recip(vf_add(vf_set(1.0f), vf_exp(vf_negate(u)))));
+VEC_FN vg vg_gated(vg x, vg u) {
+  EACH_OF_GROUP u.of[i] = vf_negate(u.of[i]);
+  vg d = vg_exp(u);
+  EACH_OF_GROUP d.of[i] = vf_div(vf_set(1.0f), vf_add(vf_set(1.0f), d.of[i]));
+  EACH_OF_GROUP x.of[i] = vf_mul(x.of[i], d.of[i]);
+  return x;
 }
 
-VEC_FN vf vf_gelu_tanh(vf x) {
-  vf c = vf_max(vf_min(x, vf_set(16.0f)), vf_set(-16.0f));
-  vf t = vf_add(vf_constant(0x3fcc422au), vf_mul(vf_constant(0x3d922279u), vf_mul(c, c)));
-  return vf_gated(x, vf_mul(c, t));
+VEC_FN vg vg_gelu_tanh(vg x) {
+  vg c, t;
+  EACH_OF_GROUP c.of[i] = vf_max(vf_min(x.of[i], vf_set(16.0f)), vf_set(-16.0f));
+  EACH_OF_GROUP t.of[i] = vf_mul(vf_constant(0x3d922279u), vf_mul(c.of[i], c.of[i]));
+  EACH_OF_GROUP t.of[i] = vf_mul(c.of[i], vf_add(vf_constant(0x3fcc422au), t.of[i]));
+  return vg_gated(x, t);
 }
 
-VEC_FN vf vf_gelu_erf(vf x) {
-  vf z = vf_min(vf_of_bits(vf_abs_bits(x)), vf_set(14.0f));
-  vf t = vf_recip(vf_add(vf_set(1.0f), vf_mul(vf_constant(0x3e6d3388u), z)));
-  vf p = vf_add(vf_constant(0xbfba00e3u), vf_mul(t, vf_constant(0x3f87dc22u)));
-  p = vf_add(vf_constant(0x3fb5f0e3u), vf_mul(t, p));
-  p = vf_add(vf_constant(0xbe91a98eu), vf_mul(t, p));
-  p = vf_add(vf_constant(0x3e827906u), vf_mul(t, p));
-  p = vf_mul(t, p);
-  vf q = vf_mul(vf_set(0.5f), vf_mul(z, z));
-  vf g = vf_mul(x, vf_mul(vf_set(0.5f), vf_mul(p, vf_exp(vf_negate(q)))));
-  return vf_select(vi_gt(vi_bits(x), vi_zero()), vf_sub(x, g), g);
+VEC_FN vg vg_gelu_erf(vg x) {
+  vg z, t, p, q;
+  EACH_OF_GROUP z.of[i] = vf_min(vf_of_bits(vf_abs_bits(x.of[i])), vf_set(14.0f));
+  t = vg_mul_add(vf_set(1.0f), z, vg_set(OTR_FLOAT(0x3e6d3388u)));
+  EACH_OF_GROUP t.of[i] = vf_div(vf_set(1.0f), t.of[i]);
+  p = vg_mul_add(vf_constant(0xbfba00e3u), t, vg_set(OTR_FLOAT(0x3f87dc22u)));
+  p = vg_mul_add(vf_constant(0x3fb5f0e3u), t, p);
+  p = vg_mul_add(vf_constant(0xbe91a98eu), t, p);
+  p = vg_mul_add(vf_constant(0x3e827906u), t, p);
+  EACH_OF_GROUP p.of[i] = vf_mul(t.of[i], p.of[i]);
+  EACH_OF_GROUP q.of[i] = vf_negate(vf_mul(vf_set(0.5f), vf_mul(z.of[i], z.of[i])));
+  q = vg_exp(q);
+  EACH_OF_GROUP q.of[i] = vf_mul(x.of[i], vf_mul(vf_set(0.5f), vf_mul(p.of[i], q.of[i])));
+  EACH_OF_GROUP x.of[i] = vf_select(vi_gt(vi_bits(x.of[i]), vi_zero()), vf_sub(x.of[i], q.of[i]), q.of[i]);
+  return x;
 }
 
-VEC_FN vf vf_activate(otr_act_kind kind, vf x) {
+VEC_FN vg vg_activate(otr_act_kind kind, vg x) {
   switch (kind) {
     case OTR_ACT_GELU_TANH:
-      return vf_gelu_tanh(x);
+      return vg_gelu_tanh(x);
     case OTR_ACT_GELU_ERF:
-      return vf_gelu_erf(x);
+      return vg_gelu_erf(x);
     case OTR_ACT_RELU:
-      return vf_max(x, vf_zero());
+      EACH_OF_GROUP x.of[i] = vf_max(x.of[i], vf_zero());
+      return x;
     case OTR_ACT_SILU:
       break;
   }
-  return vf_gated(x, x);
+  return vg_gated(x, x);
 }
 
 #endif

@@ -31,6 +31,12 @@ typedef struct x86_device {
 
 static const x86_device devices[] = {
     {"x86:avx512vnni", NEEDS_AVX512_VNNI, 1, KERNELS("AVX-512 VNNI", avx512vnni, avx512)},
+    {"x86:avxvnni", NEEDS_AVX2 | OTR_X86_AVX_VNNI, 1, KERNELS("AVX2, AVX-VNNI", avxvnni, avx2)},
+    {"x86:avx2", NEEDS_AVX2, 0, KERNELS("AVX2, FMA, F16C", avx2, avx2)},
+#if OUTRIDER_X86_EVEX256
+    /* The source of x86:avxvnni in its EVEX form: checks it on a machine with AVX-512. */
+    {"x86:avxvnni-evex", NEEDS_AVX512_VNNI, 1, KERNELS("AVX2, AVX-512 VNNI in 256 bits", avxvnni_evex, avx2)},
+#endif
 };
 #define N_DEVICES ((int32_t)(sizeof devices / sizeof *devices))
 

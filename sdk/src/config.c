@@ -209,6 +209,11 @@ otr_status otr_config_read(const otr_gguf *gguf, otr_config *c) {
   if (embedding->dims[1] > MAX_VOCAB)
     return otr_fail(OTR_STATUS_BAD_FORMAT, "a vocabulary of %llu", (unsigned long long)embedding->dims[1]);
   c->vocab = (int32_t)embedding->dims[1];
+  int32_t declared;
+  OTR_TRY(read_int(gguf, c->arch, "vocab_size", 1, MAX_VOCAB, &c->vocab, &declared));
+  if (declared != c->vocab)
+    return otr_fail(OTR_STATUS_BAD_FORMAT, "key %s.vocab_size is %d, the embedding has %d rows", c->arch->name,
+                    declared, c->vocab);
   c->tied_head = otr_gguf_find(gguf, "output.weight") == NULL;
   return OTR_STATUS_OK;
 }

@@ -55,10 +55,10 @@ static otr_status check_item(const progress *p, int32_t i) {
  *  read where they are. */
 static int32_t take_rows(progress *p) {
   int32_t rows = 0;
+  memset(p->taken, 0, sizeof p->taken);
   for (int32_t i = 0; i < p->n; i++) {
     const otr_eval_item *item = &p->items[i];
     int32_t left = item->n - p->done[i], space = p->host->n_batch - rows;
-    p->taken[i] = 0;
     if (left == 0 || space == 0 || (item->rows && rows > 0)) continue;
     p->taken[i] = left < space ? left : space;
     rows += p->taken[i];
@@ -199,12 +199,9 @@ static otr_status run_pass(progress *p) {
 }
 
 static void note_tokens(otr_session *s, const int32_t *tokens, int32_t n) {
-  for (int32_t i = 0; i < n && s->tokens_complete; i++) {
-    if (s->position + i >= s->tokens_capacity)
-      s->tokens_complete = false;
-    else
-      s->tokens[s->position + i] = tokens ? tokens[i] : -1;
-  }
+  if (s->tokens_known < s->position) return;
+  for (int32_t i = 0; i < n && s->tokens_known < s->tokens_capacity; i++)
+    s->tokens[s->tokens_known++] = tokens ? tokens[i] : -1;
 }
 
 /** A whole pass is done: positions move on. */
@@ -233,6 +230,8 @@ static otr_status run_all(progress *p) {
     pthread_mutex_lock(turn);
     otr_status status = run_pass(p);
     if (status == OTR_STATUS_OK) finish_pass(p);
+    for (int32_t i = 0; status != OTR_STATUS_OK && i < p->n; i++) /* what the pass took and did not fill */
+      otr_session_cut(p->items[i].session, p->items[i].session->position);
     pthread_mutex_unlock(turn);
     if (status != OTR_STATUS_OK) return status;
   }
@@ -261,7 +260,10 @@ otr_status otr_eval_together(const otr_eval_item *items, int32_t n_items) {
     if (items[i].session->n_pages > p.host->n_pages) p.host = items[i].session;
   if (p.host->forward.max_rows < OTR_MAX_SEQUENCES && n_items > p.host->forward.max_rows)
     return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "%d sessions, but n_batch is %d", n_items, p.host->n_batch);
-  for (int32_t i = 0; i < n_items; i++) items[i].session->has_logits = false;
+  for (int32_t i = 0; i < n_items; i++) {
+    items[i].session->has_logits = false;
+    items[i].session->hidden_rows = 0;
+  }
   double start = now_seconds();
   otr_status status = run_all(&p);
   if (status == OTR_STATUS_CANCELLED)

@@ -211,9 +211,22 @@ static void add_u64(otr_sha256 *sha, uint64_t v) {
   otr_sha256_add(sha, bytes, sizeof bytes);
 }
 
+/** A linear's row scales: where two models of one shape differ, some row's largest weight nearly always does. */
+static otr_status add_scales(otr_sha256 *sha, const otr_model *m, const otr_weight *w) {
+  const otr_device_ops *ops = m->runtime->device->ops;
+  float piece[256];
+  for (int32_t i = 0, n; i < w->n; i += n) {
+    n = w->n - i < 256 ? w->n - i : 256;
+    size_t at = w->scale.offset + (size_t)i * sizeof *piece;
+    OTR_TRY(ops->buffer_read(m->runtime->device, w->scale.buffer, at, piece, (size_t)n * sizeof *piece));
+    otr_sha256_add_f32(sha, piece, (size_t)n);
+  }
+  return OTR_STATUS_OK;
+}
+
 /** Over the header's tensor list and metadata (the verify hash of a converted file stands in it and is made of all
- *  weights) and the rule in force. */
-void otr_model_digest(const otr_model *m, uint8_t digest[32]) {
+ *  weights), all row scales, and the rule in force. */
+otr_status otr_model_digest(const otr_model *m, uint8_t digest[32]) {
   otr_sha256 sha;
   otr_sha256_start(&sha);
   add_u64(&sha, m->file.bytes);
@@ -232,7 +245,10 @@ void otr_model_digest(const otr_model *m, uint8_t digest[32]) {
     add_u64(&sha, t->offset);
     for (int32_t d = 0; d < OTR_GGUF_MAX_DIMS; d++) add_u64(&sha, t->dims[d]);
   }
+  int32_t loaded = m->config.n_layers * OTR_LAYER_ROLES + OTR_ROLES - OTR_LAYER_ROLES;
+  for (int32_t i = 0; i < loaded; i++) OTR_TRY(add_scales(&sha, m, &m->tensors[i].w));
   otr_sha256_end(&sha, digest);
+  return OTR_STATUS_OK;
 }
 
 /* ---- verify ------------------------------------------------------------------------------------------------------ */

@@ -45,7 +45,7 @@ otr_status otr_plan_weights(otr_model *model, const otr_model_params *params, ot
 otr_status otr_plan_session(otr_model *model, const otr_session_params *params, otr_plan_info *plan);
 
 /** SHA-256 that says which model and rule a state belongs to. */
-void otr_model_digest(const otr_model *model, uint8_t digest[32]);
+otr_status otr_model_digest(const otr_model *model, uint8_t digest[32]);
 
 #define OTR_VERIFY_TOKENS 32
 /** The fixed ids of the verify hash: (i * 7919 + 13) mod vocab. */

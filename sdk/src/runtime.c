@@ -148,13 +148,14 @@ static otr_status open_named(const checker *c, const char *wanted, bool skip, ot
       describe(*b, i, info);
       if (!is_named(*b, info, wanted)) continue;
       status = open_checked(c, *b, i, skip, info, out);
-      if (status == OTR_STATUS_OK) return status;
+      if (status == OTR_STATUS_OK || status == OTR_STATUS_NO_MEMORY) return status;
     }
   if (status != OTR_STATUS_OK) return status;
   return otr_fail(OTR_STATUS_NO_DEVICE, "there is no device \"%s\" in this build", wanted);
 }
 
-/** Every available device is checked and timed; the fastest that passes is kept. */
+/** Every available device is checked and timed; the fastest that passes is kept. Memory that runs out says nothing about
+ *  a device: an error, not a slower one. */
 static otr_status open_fastest(const checker *c, bool skip, otr_device_info *info, otr_device **out) {
   *out = NULL;
   for (const otr_backend *const *b = otr_backends(); *b; b++)
@@ -163,7 +164,13 @@ static otr_status open_fastest(const checker *c, bool skip, otr_device_info *inf
       otr_device *device;
       describe(*b, i, &candidate);
       if (!candidate.available || (*out && *b == &otr_cpu_backend)) continue; /* the reference is the last resort */
-      if (open_checked(c, *b, i, skip, &candidate, &device) != OTR_STATUS_OK) continue;
+      otr_status status = open_checked(c, *b, i, skip, &candidate, &device);
+      if (status == OTR_STATUS_NO_MEMORY) {
+        if (*out) (*out)->ops->close(*out);
+        *out = NULL;
+        return status;
+      }
+      if (status != OTR_STATUS_OK) continue;
       if (*out && (skip || candidate.check_seconds >= info->check_seconds)) {
         device->ops->close(device);
         continue;

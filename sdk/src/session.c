@@ -103,8 +103,11 @@ static int32_t pages_below(int32_t position) {
   return (position + OTR_CHUNK - 1) / OTR_CHUNK;
 }
 
-static void cut(otr_session *s, int32_t position) {
-  for (int32_t i = pages_below(position); i < pages_below(s->position); i++) drop_page(s, i);
+void otr_session_cut(otr_session *s, int32_t position) {
+  int32_t end = pages_below(position);
+  for (int32_t i = end; i < s->table_end; i++) drop_page(s, i);
+  if (s->table_end > end) s->table_end = end;
+  if (s->tokens_known > position) s->tokens_known = position;
   s->position = position;
 }
 
@@ -117,7 +120,6 @@ otr_status otr_session_create(otr_model *m, const otr_session_params *given, otr
   if (!s) return OTR_STATUS_NO_MEMORY;
   s->model = m;
   s->n_batch = p.n_batch;
-  s->tokens_complete = true;
   atomic_init(&s->cancel, 0);
   memset(s->page, 0xff, sizeof s->page); /* OTR_PAGE_NONE */
   atomic_fetch_add(&m->sessions, 1);
@@ -137,7 +139,7 @@ otr_status otr_session_create(otr_model *m, const otr_session_params *given, otr
 void otr_session_destroy(otr_session *s) {
   if (!s) return;
   otr_model *m = s->model;
-  cut(s, 0);
+  otr_session_cut(s, 0);
   if (s->n_pages > 0) otr_pages_unreserve(m, s->n_pages);
   otr_forward_destroy(m, &s->forward);
   give_arrays(s);
@@ -166,11 +168,8 @@ otr_status otr_session_truncate(otr_session *s, int32_t position) {
       position < s->dropped_end * OTR_CHUNK)
     return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "position %d lies among dropped pages (%d to %d)", position,
                     s->dropped_begin * OTR_CHUNK, s->dropped_end * OTR_CHUNK);
-  cut(s, position);
-  if (position <= s->dropped_begin * OTR_CHUNK) {
-    s->dropped_begin = s->dropped_end = 0;
-    s->tokens_complete = true;
-  }
+  otr_session_cut(s, position);
+  if (position <= s->dropped_begin * OTR_CHUNK) s->dropped_begin = s->dropped_end = 0;
   s->has_logits = false;
   s->hidden_rows = 0;
   return OTR_STATUS_OK;
@@ -178,9 +177,8 @@ otr_status otr_session_truncate(otr_session *s, int32_t position) {
 
 void otr_session_reset(otr_session *s) {
   if (!s) return;
-  cut(s, 0);
+  otr_session_cut(s, 0);
   s->dropped_begin = s->dropped_end = 0;
-  s->tokens_complete = true;
   s->has_logits = false;
   s->hidden_rows = 0;
   s->stats = (otr_stats){0};
@@ -193,7 +191,7 @@ otr_status otr_session_copy(otr_session *to, const otr_session *from) {
   if (from->n_used > to->n_pages)
     return otr_fail(OTR_STATUS_CONTEXT_FULL, "the source uses %d pages, the destination has %d", from->n_used,
                     to->n_pages);
-  cut(to, 0);
+  otr_session_cut(to, 0);
   for (int32_t i = 0; i < pages_below(from->position); i++) {
     if (from->page[i] == OTR_PAGE_NONE) continue;
     otr_pages_share(from->model->pool, from->page[i]);
@@ -201,12 +199,12 @@ otr_status otr_session_copy(otr_session *to, const otr_session *from) {
     to->table[i] = from->table[i];
   }
   to->n_used = from->n_used;
+  to->table_end = from->table_end;
   to->position = from->position;
   to->dropped_begin = from->dropped_begin;
   to->dropped_end = from->dropped_end;
-  int32_t known = from->position < from->tokens_capacity ? from->position : from->tokens_capacity;
-  to->tokens_complete = from->tokens_complete && known <= to->tokens_capacity;
-  if (to->tokens_complete) memcpy(to->tokens, from->tokens, (size_t)known * sizeof *to->tokens);
+  to->tokens_known = from->tokens_known < to->tokens_capacity ? from->tokens_known : to->tokens_capacity;
+  memcpy(to->tokens, from->tokens, (size_t)to->tokens_known * sizeof *to->tokens);
   to->has_logits = from->has_logits;
   if (from->has_logits) memcpy(to->logits, from->logits, (size_t)from->model->config.vocab * sizeof *to->logits);
   to->hidden_rows = 0;
@@ -219,7 +217,6 @@ otr_status otr_session_slide(otr_session *s, int32_t keep, int32_t room) {
   if (room > OTR_MAX_POSITION - s->position)
     return otr_fail(OTR_STATUS_CONTEXT_FULL, "positions end at %d", OTR_MAX_POSITION);
   int32_t first = keep > s->position ? pages_below(s->position) : pages_below(keep);
-  if (s->dropped_end > s->dropped_begin && first > s->dropped_begin) first = s->dropped_begin;
   int32_t end = s->position / OTR_CHUNK; /* the page being written stays */
   int32_t can_drop = 0;
   for (int32_t i = first; i < end; i++) can_drop += s->page[i] != OTR_PAGE_NONE;
@@ -229,9 +226,10 @@ otr_status otr_session_slide(otr_session *s, int32_t keep, int32_t room) {
                     keep);
   for (int32_t i = first; i < end && otr_session_room(s) < room; i++) {
     drop_page(s, i);
-    if (s->dropped_end <= s->dropped_begin) s->dropped_begin = i;
-    s->dropped_end = i + 1;
-    s->tokens_complete = false;
+    if (s->dropped_end <= s->dropped_begin) s->dropped_begin = s->dropped_end = i;
+    if (s->dropped_begin > i) s->dropped_begin = i;
+    if (s->dropped_end <= i) s->dropped_end = i + 1;
+    if (s->tokens_known > s->dropped_begin * OTR_CHUNK) s->tokens_known = s->dropped_begin * OTR_CHUNK;
   }
   return OTR_STATUS_OK;
 }
@@ -260,6 +258,7 @@ otr_status otr_session_prepare_rows(otr_session *s, int32_t n) {
     s->page[i] = page;
     s->table[i] = ref;
     s->n_used++;
+    if (s->table_end <= i) s->table_end = i + 1;
   }
   return OTR_STATUS_OK;
 }

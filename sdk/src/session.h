@@ -16,13 +16,14 @@ struct otr_session {
   int32_t n_used;  /* referenced */
   int32_t n_batch;
   int32_t position;
+  int32_t table_end; /* entries from here on hold no page */
   otr_page table[OTR_MAX_PAGES];      /* buffer NULL: none, or dropped */
   int32_t page[OTR_MAX_PAGES];        /* the page's number, or OTR_PAGE_NONE */
-  int32_t dropped_begin, dropped_end; /* pages [begin, end) have been dropped by a slide */
+  int32_t dropped_begin, dropped_end; /* all pages that slides dropped lie in [begin, end) */
 
-  int32_t *tokens; /* [tokens_capacity] ids of all positions, -1 for given rows; a slide ends the record */
+  int32_t *tokens; /* [tokens_capacity] ids of the first tokens_known positions, -1 for given rows */
   int32_t tokens_capacity;
-  bool tokens_complete;
+  int32_t tokens_known; /* all of them when it equals position; a slide ends the record */
 
   /* The step block. */
   int32_t *step_token;        /* [n_batch] */
@@ -44,5 +45,8 @@ struct otr_session {
  *  Only with the runtime's turn held: between finding a page shared and taking its replacement no other session may
  * take the last free one. */
 otr_status otr_session_prepare_rows(otr_session *session, int32_t n);
+
+/** Drops the pages that lie wholly at `position` or beyond, and forgets the rows there. */
+void otr_session_cut(otr_session *session, int32_t position);
 
 #endif

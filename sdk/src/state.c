@@ -22,8 +22,12 @@ static uint32_t get32(const uint8_t *at) {
   return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
 }
 
+static bool has_ids(const otr_session *s) {
+  return s->tokens_known == s->position;
+}
+
 /** magic, revision, KV type, layers, KV heads, head dim, position, whether ids are known; then the model's digest. */
-static void make_header(const otr_session *s, uint8_t header[HEADER_BYTES]) {
+static otr_status make_header(const otr_session *s, uint8_t header[HEADER_BYTES]) {
   const otr_config *c = &s->model->config;
   memset(header, 0, HEADER_BYTES);
   memcpy(header, magic, sizeof magic);
@@ -33,8 +37,8 @@ static void make_header(const otr_session *s, uint8_t header[HEADER_BYTES]) {
   put32(header + 20, (uint32_t)c->n_kv_heads);
   put32(header + 24, (uint32_t)c->head_dim);
   put32(header + 28, (uint32_t)s->position);
-  put32(header + 32, s->tokens_complete ? 1 : 0);
-  otr_model_digest(s->model, header + 48);
+  put32(header + 32, has_ids(s) ? 1 : 0);
+  return otr_model_digest(s->model, header + 48);
 }
 
 static size_t row_halves(const otr_session *s) {
@@ -44,7 +48,7 @@ static size_t row_halves(const otr_session *s) {
 uint64_t otr_session_state_bytes(const otr_session *s) {
   if (!s) return 0;
   uint64_t row = (uint64_t)s->model->config.n_layers * row_halves(s) * 2 * sizeof(uint16_t);
-  uint64_t ids = s->tokens_complete ? sizeof(int32_t) : 0;
+  uint64_t ids = has_ids(s) ? sizeof(int32_t) : 0;
   return HEADER_BYTES + (uint64_t)s->position * (row + ids) + DIGEST_BYTES;
 }
 
@@ -77,7 +81,10 @@ static otr_status write_pages(const otr_session *s, writer *w, uint16_t *piece) 
     size_t halves = (size_t)n * row_halves(s);
     for (int32_t layer = 0; layer < shape.n_layers; layer++) {
       otr_page page = s->table[first / OTR_CHUNK];
-      OTR_TRY(device->ops->kv_read(device, &shape, page, layer, 0, n, piece, piece + halves));
+      pthread_mutex_lock(&s->model->runtime->turn); /* not while the caller writes: that may take its time */
+      otr_status status = device->ops->kv_read(device, &shape, page, layer, 0, n, piece, piece + halves);
+      pthread_mutex_unlock(&s->model->runtime->turn);
+      OTR_TRY(status);
       swap_halves(piece, 2 * halves);
       OTR_TRY(emit(w, piece, 2 * halves * sizeof *piece));
     }
@@ -86,7 +93,7 @@ static otr_status write_pages(const otr_session *s, writer *w, uint16_t *piece) 
 }
 
 static otr_status write_tokens(const otr_session *s, writer *w) {
-  for (int32_t i = 0; s->tokens_complete && i < s->position; i++) {
+  for (int32_t i = 0; has_ids(s) && i < s->position; i++) {
     uint8_t bytes[4];
     put32(bytes, (uint32_t)s->tokens[i]);
     OTR_TRY(emit(w, bytes, sizeof bytes));
@@ -109,12 +116,10 @@ otr_status otr_session_save(const otr_session *s, int32_t (*write)(void *user, c
   writer w = {.write = write, .user = user};
   uint8_t header[HEADER_BYTES], digest[DIGEST_BYTES];
   otr_sha256_start(&w.sha);
-  make_header(s, header);
-  otr_status status = emit(&w, header, sizeof header);
+  otr_status status = make_header(s, header);
+  if (status == OTR_STATUS_OK) status = emit(&w, header, sizeof header);
   if (status == OTR_STATUS_OK) status = write_tokens(s, &w);
-  pthread_mutex_lock(&s->model->runtime->turn);
   if (status == OTR_STATUS_OK) status = write_pages(s, &w, piece);
-  pthread_mutex_unlock(&s->model->runtime->turn);
   otr_sha256_end(&w.sha, digest);
   if (status == OTR_STATUS_OK && write(user, digest, sizeof digest) != 0)
     status = otr_fail(OTR_STATUS_IO, "the state could not be written");
@@ -127,7 +132,7 @@ static otr_status check_blob(const otr_session *s, const uint8_t *blob, size_t n
   uint8_t own[HEADER_BYTES], digest[DIGEST_BYTES];
   if (n_bytes < HEADER_BYTES + DIGEST_BYTES || memcmp(blob, magic, sizeof magic) != 0)
     return otr_fail(OTR_STATUS_BAD_FORMAT, "this is no saved state");
-  make_header(s, own);
+  OTR_TRY(make_header(s, own));
   if (get32(blob + 8) != OTR_CONTRACT_REVISION)
     return otr_fail(OTR_STATUS_MISMATCH, "the state is of contract revision %u, this library of %d", get32(blob + 8),
                     OTR_CONTRACT_REVISION);
@@ -170,11 +175,10 @@ static otr_status read_pages(otr_session *s, const uint8_t *at, int32_t position
 static otr_status load_checked(otr_session *s, const uint8_t *blob, int32_t position, bool ids) {
   const uint8_t *at = blob + HEADER_BYTES;
   int32_t vocab = s->model->config.vocab;
-  s->tokens_complete = ids && position <= s->tokens_capacity;
   for (int32_t i = 0; ids && i < position; i++, at += 4) {
     int32_t id = (int32_t)get32(at);
     if (id < -1 || id >= vocab) return otr_fail(OTR_STATUS_BAD_FORMAT, "the state holds token id %d", id);
-    if (s->tokens_complete) s->tokens[i] = id;
+    s->tokens[i] = id;
   }
   if (position == 0) return OTR_STATUS_OK;
   OTR_TRY(otr_session_prepare_rows(s, position));
@@ -182,6 +186,7 @@ static otr_status load_checked(otr_session *s, const uint8_t *blob, int32_t posi
   uint16_t *piece = otr_memory_take_array(memory, piece_halves(s), sizeof *piece);
   if (!piece) return OTR_STATUS_NO_MEMORY;
   s->position = position;
+  s->tokens_known = ids ? position : 0;
   otr_status status = read_pages(s, at, position, piece);
   otr_memory_give_array(memory, piece, piece_halves(s), sizeof *piece);
   return status;

@@ -29,25 +29,31 @@ void otr_merge_append(otr_merge *merge, uint32_t start, uint32_t bytes, int32_t 
   if (i > 0) merge->symbols[i - 1].next = i;
 }
 
+/* By key, then by place (never negative). */
 static bool before(const otr_candidate *a, const otr_candidate *b) {
-  return a->key != b->key ? a->key < b->key : a->left < b->left;
+  return ((uint64_t)a->key << 32 | (uint32_t)a->left) < ((uint64_t)b->key << 32 | (uint32_t)b->left);
 }
+
+/* A heap of WAYS children each: half the levels of a binary one, and so half the cache misses of a long piece. */
+enum { WAYS = 4 };
 
 static void heap_push(otr_merge *merge, otr_candidate candidate) {
   size_t i = merge->n_heap++;
-  for (; i > 0 && before(&candidate, &merge->heap[(i - 1) / 2]); i = (i - 1) / 2)
-    merge->heap[i] = merge->heap[(i - 1) / 2];
+  for (; i > 0 && before(&candidate, &merge->heap[(i - 1) / WAYS]); i = (i - 1) / WAYS)
+    merge->heap[i] = merge->heap[(i - 1) / WAYS];
   merge->heap[i] = candidate;
 }
 
 static otr_candidate heap_pop(otr_merge *merge) {
   otr_candidate first = merge->heap[0], last = merge->heap[--merge->n_heap];
   size_t i = 0, n = merge->n_heap;
-  for (size_t child = 1; child < n; child = 2 * i + 1) {
-    if (child + 1 < n && before(&merge->heap[child + 1], &merge->heap[child])) ++child;
-    if (!before(&merge->heap[child], &last)) break;
-    merge->heap[i] = merge->heap[child];
-    i = child;
+  for (size_t child = 1; child < n; child = WAYS * i + 1) {
+    size_t end = child + WAYS < n ? child + WAYS : n, best = child;
+    for (size_t other = child + 1; other < end; ++other)
+      if (before(&merge->heap[other], &merge->heap[best])) best = other;
+    if (!before(&merge->heap[best], &last)) break;
+    merge->heap[i] = merge->heap[best];
+    i = best;
   }
   merge->heap[i] = last;
   return first;

@@ -3,7 +3,8 @@
 
 #include <utf8proc.h>
 
-uint32_t otr_char_bytes(unsigned char first) {
+/* Number of bytes that the character beginning with this byte should have, 1 for a stray one. */
+static uint32_t announced_bytes(unsigned char first) {
   if (first >= 0xc2 && first <= 0xdf) return 2;
   if (first >= 0xe0 && first <= 0xef) return 3;
   if (first >= 0xf0 && first <= 0xf4) return 4;
@@ -37,7 +38,7 @@ otr_char otr_char_at(const char *text, size_t n_bytes) {
   const unsigned char *t = (const unsigned char *)text;
   if (n_bytes == 0) return (otr_char){-1, 0};
   if (t[0] < 0x80) return (otr_char){t[0], 1};
-  uint32_t needed = otr_char_bytes(t[0]);
+  uint32_t needed = announced_bytes(t[0]);
   if (needed == 1 || fitting_bytes(t, n_bytes, needed) < needed) return (otr_char){-1, 1};
   int32_t code = t[0] & (0x7f >> needed);
   for (uint32_t i = 1; i < needed; ++i) code = code * 64 + (t[i] & 0x3f);
@@ -47,19 +48,8 @@ otr_char otr_char_at(const char *text, size_t n_bytes) {
 bool otr_char_is_beginning(const char *text, size_t n_bytes) {
   const unsigned char *t = (const unsigned char *)text;
   if (n_bytes == 0) return true;
-  uint32_t needed = otr_char_bytes(t[0]);
+  uint32_t needed = announced_bytes(t[0]);
   return needed > n_bytes && fitting_bytes(t, n_bytes, needed) == n_bytes;
-}
-
-uint32_t otr_char_write(char *out, int32_t code) {
-  if (code < 0x80) {
-    out[0] = (char)code;
-    return 1;
-  }
-  uint32_t n = code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
-  for (uint32_t i = n - 1; i > 0; --i, code >>= 6) out[i] = (char)(0x80 | (code & 0x3f));
-  out[0] = (char)((0xf00 >> n) | code);
-  return n;
 }
 
 static bool is_space(int32_t code) {

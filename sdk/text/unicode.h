@@ -22,13 +22,8 @@ typedef struct otr_char {
 /** The character at the beginning of text [n_bytes]. A byte that begins no valid character (stray, cut off, overlong,
  *  surrogate, beyond U+10FFFF) is one of its own. */
 otr_char otr_char_at(const char *text, size_t n_bytes);
-/** Number of bytes that the character beginning with this byte should have, 1 for a stray one. */
-uint32_t otr_char_bytes(unsigned char first);
 /** `text` [n_bytes], n_bytes < 4, may still become a valid character when more bytes follow. */
 bool otr_char_is_beginning(const char *text, size_t n_bytes);
-/** Writes a code point's UTF-8 form. @return its bytes, at most 4. */
-uint32_t otr_char_write(char *out, int32_t code);
-
 otr_char_class otr_char_classify(int32_t code);
 /** \p{P}. */
 bool otr_char_is_punctuation(int32_t code);

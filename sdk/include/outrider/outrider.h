@@ -415,7 +415,8 @@ typedef struct otr_eval_item {
   float *logits_all;     /**< NULL or [n, vocab] */
 } otr_eval_item;
 /** Evaluates several sessions of one model together: one pass over the weights. Each gets the bits it would get alone.
- *  Uses the first session's scratch: a pass takes at most its n_batch rows. Cancelling any of them cancels the call.
+ *  Uses the scratch of the session with the largest context (the first of equals): a pass takes at most its n_batch
+ *  rows, and there are at most 64 sessions and no more than that n_batch. Cancelling any of them cancels the call.
  *  @return as otr_session_eval. @threads The caller owns all these sessions during the call. */
 OTR_API otr_status otr_eval_together(const otr_eval_item *items, int32_t n_items);
 

@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Memory: nothing is allocated once a session or a linear exists, and an allocation that fails, each one in turn, ends
+ * in NO_MEMORY with nothing held. The program is linked with --wrap for malloc and its kin, so that an allocation that
+ * goes around the caller's allocator is seen as well. */
+#include <check.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "outrider/outrider.h"
+#include "tiny_model.h"
+
+/* ---- what is counted --------------------------------------------------------------------------------------------- */
+
+static atomic_long heap_calls, heap_held; /* malloc and its kin, called by the library and this program */
+static atomic_long calls, held;           /* the caller's allocator */
+static atomic_long taken, fail_at;        /* its allocations, and which of them fails; negative: none */
+
+void *__real_malloc(size_t bytes);
+void *__real_calloc(size_t n, size_t bytes);
+void *__real_realloc(void *memory, size_t bytes);
+int __real_posix_memalign(void **out, size_t alignment, size_t bytes);
+void *__real_aligned_alloc(size_t alignment, size_t bytes);
+void __real_free(void *memory);
+void *__wrap_malloc(size_t bytes);
+void *__wrap_calloc(size_t n, size_t bytes);
+void *__wrap_realloc(void *memory, size_t bytes);
+int __wrap_posix_memalign(void **out, size_t alignment, size_t bytes);
+void *__wrap_aligned_alloc(size_t alignment, size_t bytes);
+void __wrap_free(void *memory);
+
+static void *counted(void *memory) {
+  heap_calls++;
+  if (memory != NULL) heap_held++;
+  return memory;
+}
+
+void *__wrap_malloc(size_t bytes) {
+  return counted(__real_malloc(bytes));
+}
+void *__wrap_calloc(size_t n, size_t bytes) {
+  return counted(__real_calloc(n, bytes));
+}
+void *__wrap_aligned_alloc(size_t alignment, size_t bytes) {
+  return counted(__real_aligned_alloc(alignment, bytes));
+}
+void *__wrap_realloc(void *memory, size_t bytes) {
+  heap_calls++;
+  if (memory == NULL) heap_held++;
+  return __real_realloc(memory, bytes);
+}
+int __wrap_posix_memalign(void **out, size_t alignment, size_t bytes) {
+  int error = __real_posix_memalign(out, alignment, bytes);
+  heap_calls++;
+  if (error == 0) heap_held++;
+  return error;
+}
+void __wrap_free(void *memory) {
+  heap_calls++;
+  if (memory != NULL) heap_held--;
+  __real_free(memory);
+}
+
+static void *counting_allocate(void *user, size_t bytes, size_t alignment) {
+  void *memory = NULL;
+  (void)user;
+  calls++;
+  if (taken++ == fail_at) return NULL;
+  if (__real_posix_memalign(&memory, alignment < sizeof(void *) ? sizeof(void *) : alignment, bytes) != 0) return NULL;
+  memset(memory, 0xa5, bytes);
+  held += (long)bytes;
+  return memory;
+}
+
+static void counting_release(void *user, void *memory, size_t bytes) {
+  (void)user;
+  calls++;
+  held -= (long)bytes;
+  __real_free(memory);
+}
+
+/* ---- a model in memory ------------------------------------------------------------------------------------------- */
+
+static void *model_bytes;
+static size_t model_size;
+
+static void model_make(void) {
+  char path[] = "/tmp/outrider_test_memory_XXXXXX";
+  llama_shape shape = tiny_model_shape();
+  int fd = mkstemp(path);
+  ck_assert_int_ge(fd, 0);
+  close(fd);
+  ck_assert_int_eq(tiny_model_write(path, &shape, 1), OTR_STATUS_OK);
+  FILE *file = fopen(path, "rb");
+  ck_assert_ptr_nonnull(file);
+  ck_assert_int_eq(fseek(file, 0, SEEK_END), 0);
+  model_size = (size_t)ftell(file);
+  rewind(file);
+  model_bytes = malloc(model_size);
+  ck_assert_ptr_nonnull(model_bytes);
+  ck_assert_uint_eq(fread(model_bytes, 1, model_size, file), model_size);
+  fclose(file);
+  unlink(path);
+}
+
+static void model_drop(void) {
+  free(model_bytes);
+}
+
+/* ---- everything an app makes ---------------------------------------------------------------------------------------
+ */
+
+enum { LINEAR_N = 40, LINEAR_K = 50, TOKENS = 70, DIM = 72 };
+
+typedef struct everything {
+  otr_runtime *runtime;
+  otr_model *model;
+  otr_session *session[2];
+  otr_linear *linear;
+} everything;
+
+static float linear_weights[LINEAR_N * LINEAR_K], rows[TOKENS * DIM];
+static int32_t tokens[TOKENS];
+
+static void fill_inputs(void) {
+  for (int i = 0; i < TOKENS; ++i) tokens[i] = 3 + i * 7 % 250;
+  for (int i = 0; i < TOKENS * DIM; ++i) rows[i] = (float)(i % 17 - 8) * 0.25f;
+  for (int i = 0; i < LINEAR_N * LINEAR_K; ++i) linear_weights[i] = (float)(i % 23 - 11) * 0.01f;
+}
+
+static otr_status make_linear(everything *e) {
+  static const int32_t columns[] = {3, 20};
+  otr_linear_params p = {sizeof p, .n = LINEAR_N, .k = LINEAR_K, .weights = linear_weights, .bias = linear_weights};
+  p.type = OTR_LINEAR_F32;
+  p.n_f16_columns = 2;
+  p.f16_columns = columns;
+  p.max_rows = 8;
+  return otr_linear_create(e->runtime, &p, &e->linear);
+}
+
+static otr_status make(everything *e, const char *device, int self_check) {
+  otr_runtime_params p = OTR_RUNTIME_PARAMS_INIT;
+  otr_source source = {.kind = OTR_SOURCE_MEMORY, .memory = model_bytes, .memory_bytes = model_size};
+  otr_session_params s = {sizeof s, 600, 32, 1};
+  *e = (everything){NULL, NULL, {NULL, NULL}, NULL};
+  p.device = device;
+  p.n_threads = 2;
+  p.skip_self_check = !self_check;
+  p.allocator = (otr_allocator){NULL, counting_allocate, counting_release};
+  otr_status status = otr_runtime_create(&p, &e->runtime);
+  if (status == OTR_STATUS_OK) status = otr_model_open(e->runtime, &source, NULL, &e->model);
+  for (int i = 0; i < 2 && status == OTR_STATUS_OK; ++i) status = otr_session_create(e->model, &s, &e->session[i]);
+  if (status == OTR_STATUS_OK) status = make_linear(e);
+  return status;
+}
+
+static bool drop(everything *e) {
+  otr_linear_destroy(e->linear);
+  otr_session_destroy(e->session[0]);
+  otr_session_destroy(e->session[1]);
+  bool closed = otr_model_close(e->model) == OTR_STATUS_OK;
+  return otr_runtime_destroy(e->runtime) == OTR_STATUS_OK && closed;
+}
+
+/* Everything that an app does with them; the number of the first call that failed, 0 when all went well. Check's macros
+ * allocate: none in here. */
+static int use(everything *e, float *logits, float *y) {
+  otr_stats stats;
+  otr_session *a = e->session[0], *b = e->session[1];
+  otr_eval_item items[2] = {{a, tokens, NULL, 5, NULL}, {b, NULL, rows, 3, logits}};
+  memset(&stats, 0, sizeof stats);
+  stats.struct_size = sizeof stats;
+  if (otr_session_eval(a, tokens, TOKENS, logits) != OTR_STATUS_OK) return 1;
+  if (otr_session_eval(a, tokens, 1, NULL) != OTR_STATUS_OK) return 2;
+  if (otr_session_copy(b, a) != OTR_STATUS_OK) return 3; /* shares pages; the next evals write into a shared one */
+  if (otr_session_eval(b, tokens, 3, NULL) != OTR_STATUS_OK) return 4;
+  if (otr_eval_together(items, 2) != OTR_STATUS_OK) return 5;
+  if (otr_session_truncate(a, 10) != OTR_STATUS_OK) return 6;
+  if (otr_session_eval_embeddings(a, rows, TOKENS, logits) != OTR_STATUS_OK) return 7;
+  otr_session_reset(b);
+  for (int i = 0; i < 8; ++i) {
+    if (otr_session_eval(b, tokens, TOKENS, NULL) != OTR_STATUS_OK) return 8;
+  }
+  if (otr_session_slide(b, 10, 256) != OTR_STATUS_OK) return 9;
+  if (otr_session_eval(b, tokens, TOKENS, NULL) != OTR_STATUS_OK) return 10;
+  if (otr_session_stats(b, &stats) != OTR_STATUS_OK || otr_session_logits(b) == NULL) return 11;
+  return otr_linear_run(e->linear, y, rows, 19) == OTR_STATUS_OK ? 0 : 12;
+}
+
+/* ---- tests ---------------------------------------------------------------------------------------------------------
+ */
+
+/* Names of the devices of this machine. */
+static int device_names(char names[][64], int most) {
+  otr_device_info info[16];
+  int32_t n = 0;
+  int n_names = 0;
+  memset(info, 0, sizeof info);
+  info[0].struct_size = sizeof info[0];
+  ck_assert_int_eq(otr_devices(info, 16, &n, 0), OTR_STATUS_OK);
+  for (int32_t i = 0; i < n && n_names < most; ++i) {
+    if (info[i].available) memcpy(names[n_names++], info[i].name, sizeof info[i].name);
+  }
+  return n_names;
+}
+
+START_TEST(nothing_is_allocated_after_creation) {
+  char names[16][64];
+  int n = device_names(names, 16);
+  float *logits = malloc(sizeof(float) * TOKENS * 320), *y = malloc(sizeof(float) * 19 * LINEAR_N);
+  for (int i = 0; i < n; ++i) {
+    everything e;
+    fail_at = -1;
+    otr_status status = make(&e, names[i], 0);
+    ck_assert_msg(status == OTR_STATUS_OK, "%s: %s", names[i], otr_error_detail());
+    long calls_before = calls, heap_before = heap_calls;
+    int failed = use(&e, logits, y);
+    long own = calls - calls_before, heap = heap_calls - heap_before;
+    ck_assert_msg(failed == 0, "%s: call %d: %s", names[i], failed, otr_error_detail());
+    ck_assert_msg(own == 0, "%s: %ld calls of the allocator", names[i], own);
+    ck_assert_msg(heap == 0, "%s: %ld calls of malloc or its kin", names[i], heap);
+    ck_assert(drop(&e));
+    ck_assert_int_eq(held, 0);
+  }
+  free(logits);
+  free(y);
+}
+END_TEST
+
+/* Fails allocation n of making everything, for n = 0, `step` ... until none is left to fail. */
+static void fail_each(const char *device, int self_check, long step) {
+  bool failed = true;
+  for (long n = 0; failed; n += step) {
+    everything e;
+    long heap_before = heap_held;
+    taken = 0;
+    fail_at = n;
+    otr_status status = make(&e, device, self_check);
+    failed = taken > n;
+    fail_at = -1;
+    bool nulls = status == OTR_STATUS_OK || e.linear == NULL;
+    bool dropped = drop(&e);
+    long heap = heap_held - heap_before;
+    ck_assert_msg(status == (failed ? OTR_STATUS_NO_MEMORY : OTR_STATUS_OK), "allocation %ld: %s (%s)", n,
+                  otr_status_text(status), otr_error_detail());
+    ck_assert(nulls && dropped);
+    ck_assert_msg(held == 0, "allocation %ld failed: %ld bytes are still held", n, (long)held);
+    ck_assert_msg(heap == 0, "allocation %ld failed: %ld pieces of malloc's are still held", n, heap);
+  }
+}
+
+START_TEST(every_allocation_may_fail) {
+  char names[16][64];
+  int n = device_names(names, 16);
+  for (int i = 0; i < n; ++i) fail_each(names[i], 0, 1);
+}
+END_TEST
+
+START_TEST(allocations_of_the_self_check_may_fail) {
+  fail_each("auto", 1, 13);
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("memory");
+  TCase *t = tcase_create("memory");
+  fill_inputs();
+  tcase_add_checked_fixture(t, model_make, model_drop);
+  tcase_set_timeout(t, 0);
+  tcase_add_test(t, nothing_is_allocated_after_creation);
+  tcase_add_test(t, every_allocation_may_fail);
+  tcase_add_test(t, allocations_of_the_self_check_may_fail);
+  suite_add_tcase(suite, t);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_ENV);
+  int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
