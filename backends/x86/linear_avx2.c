@@ -18,14 +18,18 @@ static inline __m256i dot(__m256i a, __m256i w, __m256i x) {
   return a;
 }
 
-static inline __m128i load_units(const uint8_t *p) { return _mm_cvtepi8_epi16(_mm_loadl_epi64((const void *)p)); }
+static inline __m128i load_units(const uint8_t *p) {
+  return _mm_cvtepi8_epi16(_mm_loadl_epi64((const void *)p));
+}
 
 static inline __m256i stream_weights(const uint8_t *p) {
   return _mm256_cvtepi8_epi16(_mm_loadu_si128((const void *)p));
 }
 
 /* Never needed: rows are multiples of 16. */
-static inline __m256i stream_half(const uint8_t *p) { return stream_weights(p); }
+static inline __m256i stream_half(const uint8_t *p) {
+  return stream_weights(p);
+}
 
 /* `rows` rows of q from the i-th on, as int16. */
 static inline const int16_t *prepare_x(int16_t *to, const otr_quantized *x, int32_t i, int32_t rows) {
