@@ -24,12 +24,11 @@ function(outrider_library name objects node)
   endforeach()
 endfunction()
 
-# outrider_isa(<options> <file>...): adds kernels of the current folder, compiled with `options`, and for speed where the
-# rest is compiled for size.
+# outrider_isa(<options> <file>...): adds kernels of the current folder, compiled with `options`.
 function(outrider_isa options)
   foreach(file ${ARGN})
     set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/${file} TARGET_DIRECTORY outrider_objects
-      PROPERTIES COMPILE_OPTIONS "${options};$<$<CONFIG:MinSizeRel>:-O2>")
+      PROPERTIES COMPILE_OPTIONS "${options}")
     target_sources(outrider_objects PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/${file})
   endforeach()
 endfunction()
