@@ -113,7 +113,18 @@ START_TEST(statuses) {
 }
 END_TEST
 
-static const char *const good[] = {"ok.model.gguf", "ok.converted.gguf", "ok.converted-all-columns.gguf",
+static const char *const good[] = {"ok.model.gguf",
+                                   "ok.model-rope-linear.gguf",
+                                   "ok.model-rope-linear-old-key.gguf",
+                                   "ok.model-rope-linear-0.gguf",
+                                   "ok.model-rope-none.gguf",
+                                   "ok.model-rope-llama3.gguf",
+                                   "ok.model-rope-freqs.gguf",
+                                   "ok.model-heads-array.gguf",
+                                   "ok.converted.gguf",
+                                   "ok.converted-absolute.gguf",
+                                   "ok.converted-off.gguf",
+                                   "ok.converted-all-columns.gguf",
                                    "ok.converted-all-columns-with-index.gguf"};
 #define N_GOOD ((int)(sizeof good / sizeof good[0]))
 

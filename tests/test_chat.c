@@ -116,8 +116,7 @@ START_TEST(unknown_templates) {
       "{{ messages }}",
       "{% for m in messages %}{{ m['content'] }}{% endfor %}",
       /* ChatML with a system message, a begin token, a trim or tools of its own renders otherwise. */
-      "{{ '<|im_start|>system\\nI am a parrot.<|im_end|>' }}{% if add_generation_prompt %}{{ message['role'] + "
-      "message['content'] }}{% endif %}",
+      "{{ '<|im_start|>system\\nI am a parrot.<|im_end|>' + role + content }} add_generation_prompt",
       "{{ bos_token + '<|im_start|>' + message['role'] + message['content'] + '<|im_end|>' }} add_generation_prompt",
       "{{ '<|im_start|>' + message['role'] + message['content'] | trim + '<|im_end|>' }} add_generation_prompt",
       "{% if tools %}{{ '<|im_start|>' + role + content + '<|im_end|>' }}{% endif %} add_generation_prompt",

@@ -30,10 +30,16 @@ VEC_FN void vf_put(float *p, vf x, int n) {
     vf_store_part(p, x, n);
   }
 }
-
 VEC_FN vf vf_get_f16(const uint16_t *p, int n) {
   if (n >= 16) return vf_load_f16(p);
   return n > 0 ? vf_load_f16_part(p, n) : vf_zero();
+}
+VEC_FN void vf_put_f16(uint16_t *p, __m256i h, int n) {
+  if (n >= 16) {
+    _mm256_storeu_si256((__m256i *)(void *)p, h);
+  } else if (n > 0) {
+    vf_store_f16_part(p, h, n);
+  }
 }
 
 VEC_FN vi vf_abs_bits(vf x) {
@@ -70,10 +76,9 @@ VEC_FN void vec_note(otr_found *found, vi worst) {
 
 /** The f16 bits of x, as otr_f16_bits. */
 VEC_FN __m256i vf_f16_bits(vf x) {
-  vi a = vf_abs_bits(x);
-  vi sign = vi_and(vi_bits(x), vi_constant(0x80000000u));
-  vi clamped = vi_or(vi_min(a, vi_constant(OTR_BITS_F16_MAX)), sign);
-  return vf_to_f16(vf_of_bits(vi_drop(vi_gt(vi_constant(OTR_BITS_F16_MIN), a), clamped)));
+  vf y = vf_max(vf_min(x, vf_constant(OTR_BITS_F16_MAX)), vf_constant(OTR_BITS_F16_MAX | 0x80000000u));
+  vm normal = vi_gt(vf_abs_bits(x), vi_constant(OTR_BITS_F16_MIN - 1));
+  return vf_to_f16(vf_keep(normal, y));
 }
 /** x rounded to f16, for 0 <= x <= 65504. */
 VEC_FN vf vf_round_weight(vf x) {
@@ -100,12 +105,6 @@ VEC_FN vg vg_mul_add(vf c, vg x, vg y) {
   EACH_OF_GROUP x.of[i] = vf_add(c, x.of[i]);
   return x;
 }
-VEC_FN vg vg_set(float x) {
-  vg y;
-  EACH_OF_GROUP y.of[i] = vf_set(x);
-  return y;
-}
-
 /** exp(x) * 2^shift for -28 <= x <= 60; any bits for another x. */
 VEC_FN vg vg_exp_inside(vg x, int32_t shift) {
   const vf magic = vf_set(12582912.0f);
@@ -137,53 +136,54 @@ VEC_FN vg vg_exp(vg x) {
   return y;
 }
 
-/** x * recip(1 + exp(-u)). */
-VEC_FN vg vg_gated(vg x, vg u) {
-  EACH_OF_GROUP u.of[i] = vf_negate(u.of[i]);
-  vg d = vg_exp(u);
-  EACH_OF_GROUP d.of[i] = vf_div(vf_set(1.0f), vf_add(vf_set(1.0f), d.of[i]));
-  EACH_OF_GROUP x.of[i] = vf_mul(x.of[i], d.of[i]);
-  return x;
-}
-
-VEC_FN vg vg_gelu_tanh(vg x) {
+/** gelu, tanh form: x * recip(1 + exp(-u)). @return u. */
+VEC_FN vg vg_gelu_tanh_argument(vg x) {
   vg c, t;
   EACH_OF_GROUP c.of[i] = vf_max(vf_min(x.of[i], vf_set(16.0f)), vf_set(-16.0f));
   EACH_OF_GROUP t.of[i] = vf_mul(vf_constant(0x3d922279u), vf_mul(c.of[i], c.of[i]));
   EACH_OF_GROUP t.of[i] = vf_mul(c.of[i], vf_add(vf_constant(0x3fcc422au), t.of[i]));
-  return vg_gated(x, t);
+  return t;
 }
 
-VEC_FN vg vg_gelu_erf(vg x) {
-  vg z, t, p, q;
-  EACH_OF_GROUP z.of[i] = vf_min(vf_of_bits(vf_abs_bits(x.of[i])), vf_set(14.0f));
-  t = vg_mul_add(vf_set(1.0f), z, vg_set(OTR_FLOAT(0x3e6d3388u)));
-  EACH_OF_GROUP t.of[i] = vf_div(vf_set(1.0f), t.of[i]);
-  p = vg_mul_add(vf_constant(0xbfba00e3u), t, vg_set(OTR_FLOAT(0x3f87dc22u)));
+/** min(|x|, 14). */
+VEC_FN vg vg_gelu_erf_z(vg x) {
+  EACH_OF_GROUP x.of[i] = vf_min(vf_of_bits(vf_abs_bits(x.of[i])), vf_set(14.0f));
+  return x;
+}
+
+/** gelu, erf form, with e = exp(-(0.5 * (z * z))). */
+VEC_FN vg vg_gelu_erf(vg x, vg e) {
+  vg t = vg_mul(vg_gelu_erf_z(x), vf_constant(0x3e6d3388u)), p, g;
+  EACH_OF_GROUP t.of[i] = vf_div(vf_set(1.0f), vf_add(vf_set(1.0f), t.of[i]));
+  p = vg_mul(t, vf_constant(0x3f87dc22u));
+  EACH_OF_GROUP p.of[i] = vf_add(vf_constant(0xbfba00e3u), p.of[i]);
   p = vg_mul_add(vf_constant(0x3fb5f0e3u), t, p);
   p = vg_mul_add(vf_constant(0xbe91a98eu), t, p);
   p = vg_mul_add(vf_constant(0x3e827906u), t, p);
   EACH_OF_GROUP p.of[i] = vf_mul(t.of[i], p.of[i]);
-  EACH_OF_GROUP q.of[i] = vf_negate(vf_mul(vf_set(0.5f), vf_mul(z.of[i], z.of[i])));
-  q = vg_exp(q);
-  EACH_OF_GROUP q.of[i] = vf_mul(x.of[i], vf_mul(vf_set(0.5f), vf_mul(p.of[i], q.of[i])));
-  EACH_OF_GROUP x.of[i] = vf_select(vi_gt(vi_bits(x.of[i]), vi_zero()), vf_sub(x.of[i], q.of[i]), q.of[i]);
+  EACH_OF_GROUP g.of[i] = vf_mul(x.of[i], vf_mul(vf_set(0.5f), vf_mul(p.of[i], e.of[i])));
+  EACH_OF_GROUP x.of[i] = vf_select(vi_gt(vi_bits(x.of[i]), vi_zero()), vf_sub(x.of[i], g.of[i]), g.of[i]);
   return x;
 }
 
+/** act(x): exp stands once for the three that need it. */
 VEC_FN vg vg_activate(otr_act_kind kind, vg x) {
-  switch (kind) {
-    case OTR_ACT_GELU_TANH:
-      return vg_gelu_tanh(x);
-    case OTR_ACT_GELU_ERF:
-      return vg_gelu_erf(x);
-    case OTR_ACT_RELU:
-      EACH_OF_GROUP x.of[i] = vf_max(x.of[i], vf_zero());
-      return x;
-    case OTR_ACT_SILU:
-      break;
+  vg u = x;
+  if (kind == OTR_ACT_RELU) {
+    EACH_OF_GROUP x.of[i] = vf_max(x.of[i], vf_zero());
+    return x;
   }
-  return vg_gated(x, x);
+  if (kind == OTR_ACT_GELU_TANH) u = vg_gelu_tanh_argument(x);
+  if (kind == OTR_ACT_GELU_ERF) {
+    u = vg_gelu_erf_z(x);
+    EACH_OF_GROUP u.of[i] = vf_mul(vf_set(0.5f), vf_mul(u.of[i], u.of[i]));
+  }
+  EACH_OF_GROUP u.of[i] = vf_negate(u.of[i]);
+  u = vg_exp(u);
+  if (kind == OTR_ACT_GELU_ERF) return vg_gelu_erf(x, u);
+  EACH_OF_GROUP u.of[i] = vf_div(vf_set(1.0f), vf_add(vf_set(1.0f), u.of[i]));
+  EACH_OF_GROUP x.of[i] = vf_mul(x.of[i], u.of[i]);
+  return x;
 }
 
 #endif

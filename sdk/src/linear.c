@@ -233,12 +233,24 @@ void otr_linear_destroy(otr_linear *l) {
 
 /* ---- running ----------------------------------------------------------------------------------------------------- */
 
+/** Values that operations never see (below 2^-40, subnormals, -0) become +0 on their way to the device. */
+static otr_status write_tidy(otr_linear *l, const float *x, size_t n) {
+  otr_device *device = l->runtime->device;
+  float piece[1024];
+  for (size_t i = 0, count; i < n; i += count) {
+    count = n - i < 1024 ? n - i : 1024;
+    for (size_t j = 0; j < count; j++) piece[j] = otr_tidy(x[i + j]);
+    OTR_TRY(device->ops->buffer_write(device, l->buffer, l->x.offset + i * sizeof *x, piece, count * sizeof *x));
+  }
+  return OTR_STATUS_OK;
+}
+
 static otr_status run_rows(otr_linear *l, float *y, const float *x, int32_t m) {
   otr_device *device = l->runtime->device;
-  size_t in = (size_t)m * (size_t)l->w.k * sizeof *x, out = (size_t)m * (size_t)l->w.n * sizeof *y;
+  size_t out = (size_t)m * (size_t)l->w.n * sizeof *y;
   otr_step step = {.n_rows = m};
   otr_step_result result;
-  OTR_TRY(device->ops->buffer_write(device, l->buffer, l->x.offset, x, in));
+  OTR_TRY(write_tidy(l, x, (size_t)m * (size_t)l->w.k));
   OTR_TRY(device->ops->submit(device, l->prepared, &step, NULL, &result));
   l->last_rows = m;
   if (result.nonfinite_layer != OTR_LAYER_NONE)

@@ -187,11 +187,6 @@ static int32_t highest(const float *logits, int32_t n) {
   return logits[best] > -INFINITY ? best : -1;
 }
 
-static uint32_t key_of_logit(float logit) {
-  uint32_t bits = otr_bits_of_f32(logit == 0.0f ? 0.0f : logit); /* −0 equals 0 */
-  return (bits & 0x80000000u) != 0 ? bits : ~(bits | 0x80000000u);
-}
-
 /* The choices that can matter, by ascending id: a p of 0 adds nothing to a sum and is never drawn, and of the others
  * those whose leading key bits are among the first top_k's. */
 static int32_t collect(otr_sampler *s, float top, float inverse) {
@@ -199,7 +194,7 @@ static int32_t collect(otr_sampler *s, float top, float inverse) {
   memset(s->counts, 0, sizeof s->counts);
   for (int32_t id = 0; id < s->vocab; ++id) {
     if (otr_exp((s->logits[id] - top) * inverse) == 0.0f) continue;
-    s->choices[n] = (choice){key_of_logit(s->logits[id]), id};
+    s->choices[n] = (choice){otr_descending_key(s->logits[id]), id};
     ++s->counts[s->choices[n++].key >> (32 - DIGIT_BITS)];
   }
   uint32_t last = 0;

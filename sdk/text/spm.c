@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* SentencePiece BPE: a text begins as its characters; the pair that makes the token with the highest score is joined
  * first. A character without a token becomes its bytes. */
-#include <string.h>
-
 #include "encoder.h"
 #include "unicode.h"
 
@@ -50,23 +48,12 @@ static size_t piece_length(const otr_vocabulary *v, const char *text, size_t n_b
   return n_bytes;
 }
 
-/* The text with its prefix, and with U+2581, which is SentencePiece's space, as a space. */
-static size_t normalize(char *out, const char *text, size_t n_bytes, bool prefix) {
-  size_t n = 0;
-  if (prefix) out[n++] = ' ';
-  for (size_t i = 0; i < n_bytes; ++i) {
-    bool space = n_bytes - i >= 3 && memcmp(text + i, "\xe2\x96\x81", 3) == 0;
-    out[n++] = space ? ' ' : text[i];
-    if (space) i += 2;
-  }
-  return n;
-}
-
 otr_status otr_encode_spm(otr_encoder *e, const char *text, size_t n_bytes, bool prefix) {
   size_t room = n_bytes + 1;
   char *normal = otr_text_take(&e->vocabulary->allocator, room, 1);
   if (normal == NULL) return OTR_STATUS_NO_MEMORY;
-  size_t n = normalize(normal, text, n_bytes, prefix);
+  if (prefix) normal[0] = ' ';
+  size_t n = prefix + otr_spaces_of_spm(normal + prefix, text, n_bytes);
   otr_status status = OTR_STATUS_OK;
   for (size_t at = 0, length; at < n && status == OTR_STATUS_OK; at += length) {
     length = piece_length(e->vocabulary, normal + at, n - at);

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "outrider/text.h"
 
@@ -37,5 +38,13 @@ otr_status otr_text_params(void *out, size_t out_bytes, const void *params);
 otr_status otr_text_result(void *out, const void *filled, size_t filled_bytes);
 /** Both functions of an allocator are there, or none. */
 otr_status otr_text_check_allocator(const otr_allocator *allocator);
+
+/** A number that is the lower the higher x is, and equal for equal ones (both zeros). x is no NaN. */
+static inline uint32_t otr_descending_key(float x) {
+  uint32_t bits;
+  if (x == 0.0f) x = 0.0f;
+  memcpy(&bits, &x, sizeof bits);
+  return (bits & 0x80000000u) != 0 ? bits : ~(bits | 0x80000000u);
+}
 
 #endif

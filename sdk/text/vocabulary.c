@@ -113,8 +113,7 @@ size_t otr_bytes_of_letters(char *out, const char *text, size_t n_bytes) {
   return n;
 }
 
-/* SentencePiece writes a space as U+2581. */
-static size_t bytes_of_spm(char *out, const char *text, size_t n_bytes) {
+size_t otr_spaces_of_spm(char *out, const char *text, size_t n_bytes) {
   size_t n = 0;
   for (size_t i = 0; i < n_bytes; ++i) {
     bool space = n_bytes - i >= 3 && memcmp(text + i, "\xe2\x96\x81", 3) == 0;
@@ -154,7 +153,7 @@ static otr_status load_text(otr_vocabulary *v, int32_t id, const char *text, siz
   } else if (type == OTR_TOKEN_CONTROL || type == OTR_TOKEN_UNKNOWN || (!v->is_spm && type == OTR_TOKEN_USER)) {
     if (n_bytes > 0) memcpy(out, text, n_bytes);
   } else {
-    n = v->is_spm ? bytes_of_spm(out, text, n_bytes) : otr_bytes_of_letters(out, text, n_bytes);
+    n = v->is_spm ? otr_spaces_of_spm(out, text, n_bytes) : otr_bytes_of_letters(out, text, n_bytes);
     if (type == 0) v->types[id] = OTR_TOKEN_NORMAL;
   }
   v->texts.start[id + 1] = v->texts.start[id] + (uint32_t)n;
@@ -206,14 +205,6 @@ static otr_status load_texts(otr_vocabulary *v, const otr_metadata *metadata) {
 /* ---- scores, maps --------------------------------------------------------------------------------------------------
  */
 
-/* A number that is the lower the higher the score; equal for equal scores. */
-static uint32_t key_of_score(float score) {
-  uint32_t bits;
-  if (score == 0.0f) score = 0.0f; /* −0 */
-  memcpy(&bits, &score, sizeof bits);
-  return (bits & 0x80000000u) != 0 ? bits : ~(bits | 0x80000000u);
-}
-
 static otr_status load_scores(otr_vocabulary *v, const otr_metadata *metadata) {
   otr_metadata_value scores;
   OTR_TEXT_TRY(find_array(metadata, "tokenizer.ggml.scores", OTR_METADATA_F32, true, &scores));
@@ -225,7 +216,7 @@ static otr_status load_scores(otr_vocabulary *v, const otr_metadata *metadata) {
     double score = 0.0;
     if (!otr_metadata_number(&scores, (uint64_t)id, &score) || isnan(score))
       return otr_text_fail(OTR_STATUS_BAD_FORMAT, "the score of token %d is not a number", id);
-    v->keys[id] = key_of_score((float)score);
+    v->keys[id] = otr_descending_key((float)score);
   }
   return OTR_STATUS_OK;
 }

@@ -59,6 +59,9 @@ otr_status otr_vocabulary_load_special(otr_vocabulary *v, const otr_metadata *me
 /** Undoes the byte-level alphabet: each letter that stands for a byte becomes it, anything else stays.
  *  @param out [n_bytes]; may be `text`. @return bytes written. */
 size_t otr_bytes_of_letters(char *out, const char *text, size_t n_bytes);
+/** Writes a text with SentencePiece's space, U+2581, as a space.
+ *  @param out [n_bytes]. @return bytes written. */
+size_t otr_spaces_of_spm(char *out, const char *text, size_t n_bytes);
 
 /** A trie for texts of at most n_bytes in all. */
 otr_status otr_trie_create(otr_trie *trie, const otr_allocator *allocator, size_t n_bytes);
