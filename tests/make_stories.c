@@ -156,7 +156,9 @@ int main(int argc, char **argv) {
   }
   blob model, tokenizer;
   otr_status status = OTR_STATUS_IO;
-  if (!read_blob(&model, argv[1]) | !read_blob(&tokenizer, argv[2])) {
+  bool good = read_blob(&model, argv[1]);
+  good = read_blob(&tokenizer, argv[2]) && good; /* both are read: both are freed below */
+  if (!good) {
     fprintf(stderr, "%s or %s: cannot be read\n", argv[1], argv[2]);
   } else {
     status = convert(&model, &tokenizer, argv[3]);

@@ -10,7 +10,7 @@
 #include "suite.h"
 #include "tiny_model.h"
 
-#define N_TOKENS 40
+#define N_TOKENS 12
 #define VOCAB 320
 
 static char folder[] = "test_convert_XXXXXX";
@@ -172,7 +172,7 @@ END_TEST
 START_TEST(large_tensors_are_cut) {
   llama_shape shape = tiny_model_shape();
   shape.n_layers = 1;
-  shape.ffn = 40000;
+  shape.ffn = 15000;
   ck_ok(tiny_model_write(source, &shape, 6));
   otr_runtime *runtime = make_runtime(2);
   conversion_params params = defaults(runtime);

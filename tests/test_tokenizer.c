@@ -239,6 +239,29 @@ START_TEST(information) {
 }
 END_TEST
 
+START_TEST(chat_template_of_metadata) {
+  static const struct {
+    const char *recipe;
+    otr_status status;
+    otr_chat_template chat;
+  } cases[] = {
+      {GPT "c{{'<|im_start|>' + message['role'] + message['content'] + '<|im_end|>'}} add_generation_prompt\n",
+       OTR_STATUS_OK, OTR_CHAT_CHATML},
+      {GPT "c{{ content }}\n", OTR_STATUS_UNSUPPORTED, OTR_CHAT_NONE},
+      {GPT, OTR_STATUS_UNSUPPORTED, OTR_CHAT_NONE},
+      {"xc\n" GPT "cx\n", OTR_STATUS_BAD_FORMAT, OTR_CHAT_NONE},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+    otr_chat_template chat = OTR_CHAT_GEMMA;
+    otr_metadata *metadata = tokenizer_recipe(cases[i].recipe, strlen(cases[i].recipe), NULL, NULL);
+    ck_assert_ptr_nonnull(metadata);
+    ck_status(otr_chat_template_of_metadata(metadata, &chat), cases[i].status);
+    ck_assert_int_eq(chat, cases[i].chat);
+    otr_metadata_close(metadata);
+  }
+}
+END_TEST
+
 /* ---- buffers, decoding ---------------------------------------------------------------------------------------------
  */
 
@@ -487,6 +510,7 @@ static void add(TCase *tests) {
   tcase_add_test(tests, control_tokens_never_come_from_text);
   tcase_add_test(tests, gpt2_encoding);
   tcase_add_test(tests, information);
+  tcase_add_test(tests, chat_template_of_metadata);
   tcase_add_test(tests, buffers);
   tcase_add_test(tests, streaming);
   tcase_add_test(tests, bad_metadata);

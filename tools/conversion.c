@@ -16,7 +16,7 @@
 #include "quantize_weights.h"
 #include "status.h"
 
-#define PIECE_VALUES (2u << 20) /* values quantized at a time */
+#define PIECE_VALUES (1u << 20) /* values quantized at a time */
 #define TASK_ROWS_MIN 8
 #define NO_HASH "0000000000000000000000000000000000000000000000000000000000000000"
 

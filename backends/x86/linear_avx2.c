@@ -12,16 +12,24 @@
 #define STREAM_STEP 16
 typedef int16_t x_type;
 
-static inline __m256i dot(__m256i a, __m256i w, __m256i x) { return _mm256_add_epi32(a, _mm256_madd_epi16(w, x)); }
+static inline __m256i dot(__m256i a, __m256i w, __m256i x) {
+  a = _mm256_add_epi32(a, _mm256_madd_epi16(w, x));
+  __asm__("" : "+x"(a)); /* keeps gcc from adding the products up first, for which there are no registers */
+  return a;
+}
 
-static inline __m128i load_units(const uint8_t *p) { return _mm_cvtepi8_epi16(_mm_loadl_epi64((const void *)p)); }
+static inline __m128i load_units(const uint8_t *p) {
+  return _mm_cvtepi8_epi16(_mm_loadl_epi64((const void *)p));
+}
 
 static inline __m256i stream_weights(const uint8_t *p) {
   return _mm256_cvtepi8_epi16(_mm_loadu_si128((const void *)p));
 }
 
 /* Never needed: rows are multiples of 16. */
-static inline __m256i stream_half(const uint8_t *p) { return stream_weights(p); }
+static inline __m256i stream_half(const uint8_t *p) {
+  return stream_weights(p);
+}
 
 /* `rows` rows of q from the i-th on, as int16. */
 static inline const int16_t *prepare_x(int16_t *to, const otr_quantized *x, int32_t i, int32_t rows) {

@@ -14,11 +14,11 @@
 #define INLINE static inline __attribute__((always_inline))
 
 enum {
-  WIDE = 64,         /* outputs of a panel */
-  NARROW = 32,       /* the same where k is large, so that the panel stays in L2 */
-  WIDE_MAX_K = 8192, /* most inputs of a wide panel */
-  TILE_ROWS = 6,     /* rows of x that share a load of the panel */
-  STREAM_ROWS = 4,   /* most rows of x for which weights are streamed, not packed */
+  WIDE = 64,          /* outputs of a panel */
+  NARROW = 32,        /* the same where k is large, so that the panel stays in L2 */
+  WIDE_MAX_K = 8192,  /* most inputs of a wide panel */
+  TILE_ROWS = 6,      /* rows of x that share a load of the panel */
+  STREAM_ROWS = 4,    /* most rows of x for which weights are streamed, not packed */
   STREAM_AHEAD = 8192 /* bytes that streamed weights are asked for ahead of their use */
 };
 
@@ -45,21 +45,27 @@ typedef struct job {
 } job;
 
 /* k rounded up to what a weight row surely holds. */
-static size_t row_bytes(int32_t k) { return ((size_t)k + 15) & ~(size_t)15; }
-static int32_t panel_width(int32_t k) { return k <= WIDE_MAX_K ? WIDE : NARROW; }
+static size_t row_bytes(int32_t k) {
+  return ((size_t)k + 15) & ~(size_t)15;
+}
+static int32_t panel_width(int32_t k) {
+  return k <= WIDE_MAX_K ? WIDE : NARROW;
+}
 
 size_t otr_linear_scratch_avx512vnni(int32_t k) {
   return (TILE_ROWS + 1) * WIDE * sizeof(float) + row_bytes(k) * (size_t)panel_width(k);
 }
 
-INLINE __mmask16 mask16(int32_t n) { return n >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << n) - 1u); }
+INLINE __mmask16 mask16(int32_t n) {
+  return n >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << n) - 1u);
+}
 
-/* 16 f16 of a file, as f32: exponent 0 is +0, exponent 31 is +-65504. */
-INLINE __m512 f16_value(__m256i h) {
-  __m256i a = _mm256_min_epu16(_mm256_and_si256(h, _mm256_set1_epi16(0x7fff)), _mm256_set1_epi16(0x7bff));
-  __mmask16 normal = _mm256_cmpgt_epi16_mask(a, _mm256_set1_epi16(0x03ff));
-  __m256i sign = _mm256_and_si256(h, _mm256_set1_epi16((short)0x8000));
-  return _mm512_cvtph_ps(_mm256_maskz_mov_epi16(normal, _mm256_or_si256(a, sign)));
+/* f16 bits of a file as the contract reads them: exponent 0 is +0, exponent 31 is +-65504. */
+INLINE __m512i f16_tidy(__m512i h) {
+  __m512i a = _mm512_min_epu16(_mm512_and_si512(h, _mm512_set1_epi16(0x7fff)), _mm512_set1_epi16(0x7bff));
+  __mmask32 normal = _mm512_cmpgt_epi16_mask(a, _mm512_set1_epi16(0x03ff));
+  __m512i sign = _mm512_and_si512(h, _mm512_set1_epi16((short)0x8000));
+  return _mm512_maskz_mov_epi16(normal, _mm512_or_si512(a, sign));
 }
 
 /* y[0..15] = tidy(v + bias), where `live`. */
@@ -95,7 +101,8 @@ INLINE int32_t static_place(const otr_host_weight *w, int32_t f) {
 /* 16 outputs from n of a static column. */
 INLINE __m512 static_weights(const otr_host_weight *w, int32_t place, int32_t n, int32_t n1) {
   __mmask16 live = n < n1 ? mask16(n1 - n) : (__mmask16)0;
-  return f16_value(_mm256_maskz_loadu_epi16(live, w->static_cols + (size_t)place * (size_t)w->n + n));
+  __m512i h = _mm512_maskz_loadu_epi16(live, w->static_cols + (size_t)place * (size_t)w->n + n);
+  return _mm512_cvtph_ps(_mm512_castsi512_si256(f16_tidy(h)));
 }
 
 /* The panel: row r of the weight's rows n ... n1-1 (beyond: the last one again) to dwords [r] of every quad. */
@@ -151,32 +158,31 @@ static void pack(job *j, int32_t n, int32_t n1, int32_t width) {
 #define COLS2(F, i) F(i, 0) F(i, 1)
 #define COLS4(F, i) COLS2(F, i) F(i, 2) F(i, 3)
 #define ZERO(i, c) __m512i a##i##c = _mm512_setzero_si512();
-#define ROW_START(i, C) const int8_t *x##i = q + (size_t)(i) * q_stride; COLS##C(ZERO, i)
+#define ROW_START(i, C)                          \
+  const int8_t *x##i = q + (size_t)(i)*q_stride; \
+  COLS##C(ZERO, i)
 #define WEIGHTS(i, c) __m512i w##c = _mm512_load_si512(panel + 64 * (c));
 #define DOT(i, c) a##i##c = _mm512_dpbusd_epi32(a##i##c, w##c, xv);
-#define ROW_DOT(i, C)                         \
-  {                                           \
-    int32_t bits;                             \
-    memcpy(&bits, x##i + k, sizeof bits);     \
-    __m512i xv = _mm512_set1_epi32(bits);     \
-    COLS##C(DOT, i)                           \
+#define ROW_DOT(i, C)                     \
+  {                                       \
+    int32_t bits;                         \
+    memcpy(&bits, x##i + k, sizeof bits); \
+    __m512i xv = _mm512_set1_epi32(bits); \
+    COLS##C(DOT, i)                       \
   }
-#define STORE(i, c) _mm512_store_si512(acc + (i) * WIDE + 16 * (c), a##i##c);
+#define STORE(i, c) _mm512_store_si512(acc + (i)*WIDE + 16 * (c), a##i##c);
 #define ROW_STORE(i, C) COLS##C(STORE, i)
-#define QUAD(R, C)                      \
-  {                                     \
-    COLS##C(WEIGHTS, 0)                 \
-    ROWS##R(ROW_DOT, C)                 \
-    panel += 64 * (C);                  \
-    k += 4;                             \
+#define QUAD(R, C)                                             \
+  {                                                            \
+    COLS##C(WEIGHTS, 0) ROWS##R(ROW_DOT, C) panel += 64 * (C); \
+    k += 4;                                                    \
   }
 #define TILE(R, C)                                                                                              \
   static void tile##R##x##C(int32_t *acc, const uint8_t *panel, const int8_t *q, size_t q_stride, size_t bytes, \
                             const uint8_t *ahead) {                                                             \
     ROWS##R(ROW_START, C);                                                                                      \
     for (size_t k = 0; k < bytes; ahead += 64) {                                                                \
-      QUAD(R, C) QUAD(R, C) QUAD(R, C) QUAD(R, C)                                                               \
-      _mm_prefetch((const char *)ahead, _MM_HINT_T1);                                                           \
+      QUAD(R, C) QUAD(R, C) QUAD(R, C) QUAD(R, C) _mm_prefetch((const char *)ahead, _MM_HINT_T1);               \
     }                                                                                                           \
     ROWS##R(ROW_STORE, C)                                                                                       \
   }
@@ -235,36 +241,35 @@ INLINE __m512 panel_weights(const uint8_t *quad, __m512i pick) {
 #define LANE_ZERO(l, c) __m512 p##l##c = _mm512_setzero_ps();
 #define LANE_PANEL(l, c) p##l##c = _mm512_fmadd_ps(panel_weights(quad + 64 * (c), pick), x, p##l##c);
 #define LANE_STATIC(l, c) p##l##c = _mm512_fmadd_ps(static_weights(j->w, place, n + 16 * (c), n1), x, p##l##c);
-#define LANE_ADD(l, C, WITH_STATIC)                              \
-  {                                                              \
-    __m512 x = _mm512_set1_ps(list->x[l][r]);                    \
-    int32_t place = (WITH_STATIC) ? list->place[l][r] - 1 : -1;  \
-    if (place >= 0) {                                            \
-      COLS##C(LANE_STATIC, l)                                    \
-    } else {                                                     \
-      const uint8_t *quad = j->panel + list->quad[l][r];         \
-      const __m512i pick = _mm512_set1_epi32(1 << 8 * (l));      \
-      COLS##C(LANE_PANEL, l)                                     \
-    }                                                            \
+#define LANE_ADD(l, C, WITH_STATIC)                             \
+  {                                                             \
+    __m512 x = _mm512_set1_ps(list->x[l][r]);                   \
+    int32_t place = (WITH_STATIC) ? list->place[l][r] - 1 : -1; \
+    if (place >= 0) {                                           \
+      COLS##C(LANE_STATIC, l)                                   \
+    } else {                                                    \
+      const uint8_t *quad = j->panel + list->quad[l][r];        \
+      const __m512i pick = _mm512_set1_epi32(1 << 8 * (l));     \
+      COLS##C(LANE_PANEL, l)                                    \
+    }                                                           \
   }
 #define LANE_END(_, c) \
   _mm512_store_ps(j->sum + 16 * (c), _mm512_add_ps(_mm512_add_ps(p0##c, p2##c), _mm512_add_ps(p1##c, p3##c)));
-#define PANEL_OUTLIERS(name, C, WITH_STATIC)                                                      \
-  static void name(job *j, lane_list *list, int32_t i, int32_t n, int32_t n1) {                   \
-    COLS##C(LANE_ZERO, 0) COLS##C(LANE_ZERO, 1) COLS##C(LANE_ZERO, 2) COLS##C(LANE_ZERO, 3)       \
-    for (int32_t t = 0; t < j->x->n_out[i]; t += 16) {                                            \
-      if (t > 0) list_lanes(list, j, i, t, 16 * (C), WITH_STATIC);                                \
-      for (int32_t r = 0; r < list->longest[0]; r++) {                                            \
-        LANE_ADD(0, C, WITH_STATIC)                                                               \
-        LANE_ADD(2, C, WITH_STATIC)                                                               \
-      }                                                                                           \
-      for (int32_t r = 0; r < list->longest[1]; r++) {                                            \
-        LANE_ADD(1, C, WITH_STATIC)                                                               \
-        LANE_ADD(3, C, WITH_STATIC)                                                               \
-      }                                                                                           \
-    }                                                                                             \
-    COLS##C(LANE_END, 0)                                                                          \
-    (void)n, (void)n1;                                                                            \
+#define PANEL_OUTLIERS(name, C, WITH_STATIC)                                     \
+  static void name(job *j, lane_list *list, int32_t i, int32_t n, int32_t n1) {  \
+    COLS##C(LANE_ZERO, 0) COLS##C(LANE_ZERO, 1) COLS##C(LANE_ZERO, 2)            \
+        COLS##C(LANE_ZERO, 3) for (int32_t t = 0; t < j->x->n_out[i]; t += 16) { \
+      if (t > 0) list_lanes(list, j, i, t, 16 * (C), WITH_STATIC);               \
+      for (int32_t r = 0; r < list->longest[0]; r++) {                           \
+        LANE_ADD(0, C, WITH_STATIC)                                              \
+        LANE_ADD(2, C, WITH_STATIC)                                              \
+      }                                                                          \
+      for (int32_t r = 0; r < list->longest[1]; r++) {                           \
+        LANE_ADD(1, C, WITH_STATIC)                                              \
+        LANE_ADD(3, C, WITH_STATIC)                                              \
+      }                                                                          \
+    }                                                                            \
+    COLS##C(LANE_END, 0)(void) n, (void)n1;                                      \
   }
 PANEL_OUTLIERS(outliers_x4, 4, 0)
 PANEL_OUTLIERS(outliers_static_x4, 4, 1)
@@ -272,8 +277,10 @@ PANEL_OUTLIERS(outliers_x2, 2, 0)
 PANEL_OUTLIERS(outliers_static_x2, 2, 1)
 
 static void panel_outliers(job *j, lane_list *list, int32_t i, int32_t n, int32_t n1, int32_t width) {
-  if (width == WIDE) (j->w->n_static > 0 ? outliers_static_x4 : outliers_x4)(j, list, i, n, n1);
-  else (j->w->n_static > 0 ? outliers_static_x2 : outliers_x2)(j, list, i, n, n1);
+  if (width == WIDE)
+    (j->w->n_static > 0 ? outliers_static_x4 : outliers_x4)(j, list, i, n, n1);
+  else
+    (j->w->n_static > 0 ? outliers_static_x2 : outliers_x2)(j, list, i, n, n1);
 }
 
 /* Asks for the lists of rows that a tile is about to be computed for: each lies in a page of its own. */
@@ -321,39 +328,38 @@ static void linear_packed(job *j, int32_t n0, int32_t n1) {
 #define S_ROWS2(F) S_ROWS1(F) F(1)
 #define S_ROWS3(F) S_ROWS2(F) F(2)
 #define S_ROWS4(F) S_ROWS3(F) F(3)
-#define S_START(i) \
-  __m512i a##i##0 = _mm512_setzero_si512(), a##i##1 = a##i##0, a##i##2 = a##i##0, a##i##3 = a##i##0;
-#define S_DOT(i)                                                     \
-  {                                                                  \
-    __m512i xv = _mm512_load_si512(q + (size_t)(i) * q_stride + k);  \
-    a##i##0 = _mm512_dpbusd_epi32(a##i##0, w0, xv);                  \
-    a##i##1 = _mm512_dpbusd_epi32(a##i##1, w1, xv);                  \
-    a##i##2 = _mm512_dpbusd_epi32(a##i##2, w2, xv);                  \
-    a##i##3 = _mm512_dpbusd_epi32(a##i##3, w3, xv);                  \
+#define S_START(i) __m512i a##i##0 = _mm512_setzero_si512(), a##i##1 = a##i##0, a##i##2 = a##i##0, a##i##3 = a##i##0;
+#define S_DOT(i)                                                  \
+  {                                                               \
+    __m512i xv = _mm512_load_si512(q + (size_t)(i)*q_stride + k); \
+    a##i##0 = _mm512_dpbusd_epi32(a##i##0, w0, xv);               \
+    a##i##1 = _mm512_dpbusd_epi32(a##i##1, w1, xv);               \
+    a##i##2 = _mm512_dpbusd_epi32(a##i##2, w2, xv);               \
+    a##i##3 = _mm512_dpbusd_epi32(a##i##3, w3, xv);               \
   }
 #define S_STORE(i) _mm_storeu_si128((void *)(acc + 16 * (i)), sum4(a##i##0, a##i##1, a##i##2, a##i##3));
-#define STREAM(R)                                                                                               \
-  static void stream##R(int32_t *acc, const uint8_t *const row[4], const int8_t *q, size_t q_stride, size_t bytes) {                                                                         \
-    const __m512i flip = _mm512_set1_epi8((char)0x80);                                                          \
-    S_ROWS##R(S_START);                                                                                         \
-    size_t k = 0;                                                                                               \
-    for (; k + 64 <= bytes; k += 64) {                                                                          \
-      __m512i w0 = _mm512_xor_si512(_mm512_loadu_si512(row[0] + k), flip);                                      \
-      __m512i w1 = _mm512_xor_si512(_mm512_loadu_si512(row[1] + k), flip);                                      \
-      __m512i w2 = _mm512_xor_si512(_mm512_loadu_si512(row[2] + k), flip);                                      \
-      __m512i w3 = _mm512_xor_si512(_mm512_loadu_si512(row[3] + k), flip);                                      \
-      for (int r = 0; r < 4; r++) _mm_prefetch((const char *)(row[r] + k + STREAM_AHEAD), _MM_HINT_T0);         \
-      S_ROWS##R(S_DOT)                                                                                          \
-    }                                                                                                           \
-    if (k < bytes) {                                                                                            \
-      __mmask64 rest = ((__mmask64)1 << (bytes - k)) - 1;                                                       \
-      __m512i w0 = _mm512_xor_si512(_mm512_maskz_loadu_epi8(rest, row[0] + k), flip);                           \
-      __m512i w1 = _mm512_xor_si512(_mm512_maskz_loadu_epi8(rest, row[1] + k), flip);                           \
-      __m512i w2 = _mm512_xor_si512(_mm512_maskz_loadu_epi8(rest, row[2] + k), flip);                           \
-      __m512i w3 = _mm512_xor_si512(_mm512_maskz_loadu_epi8(rest, row[3] + k), flip);                           \
-      S_ROWS##R(S_DOT)                                                                                          \
-    }                                                                                                           \
-    S_ROWS##R(S_STORE)                                                                                          \
+#define STREAM(R)                                                                                                    \
+  static void stream##R(int32_t *acc, const uint8_t *const row[4], const int8_t *q, size_t q_stride, size_t bytes) { \
+    const __m512i flip = _mm512_set1_epi8((char)0x80);                                                               \
+    S_ROWS##R(S_START);                                                                                              \
+    size_t k = 0;                                                                                                    \
+    for (; k + 64 <= bytes; k += 64) {                                                                               \
+      __m512i w0 = _mm512_xor_si512(_mm512_loadu_si512(row[0] + k), flip);                                           \
+      __m512i w1 = _mm512_xor_si512(_mm512_loadu_si512(row[1] + k), flip);                                           \
+      __m512i w2 = _mm512_xor_si512(_mm512_loadu_si512(row[2] + k), flip);                                           \
+      __m512i w3 = _mm512_xor_si512(_mm512_loadu_si512(row[3] + k), flip);                                           \
+      for (int r = 0; r < 4; r++) _mm_prefetch((const char *)(row[r] + k + STREAM_AHEAD), _MM_HINT_T0);              \
+      S_ROWS##R(S_DOT)                                                                                               \
+    }                                                                                                                \
+    if (k < bytes) {                                                                                                 \
+      __mmask64 rest = ((__mmask64)1 << (bytes - k)) - 1;                                                            \
+      __m512i w0 = _mm512_xor_si512(_mm512_maskz_loadu_epi8(rest, row[0] + k), flip);                                \
+      __m512i w1 = _mm512_xor_si512(_mm512_maskz_loadu_epi8(rest, row[1] + k), flip);                                \
+      __m512i w2 = _mm512_xor_si512(_mm512_maskz_loadu_epi8(rest, row[2] + k), flip);                                \
+      __m512i w3 = _mm512_xor_si512(_mm512_maskz_loadu_epi8(rest, row[3] + k), flip);                                \
+      S_ROWS##R(S_DOT)                                                                                               \
+    }                                                                                                                \
+    S_ROWS##R(S_STORE)                                                                                               \
   }
 
 /* The sums of four vectors. */
@@ -402,8 +408,7 @@ static void linear_streamed(job *j, int32_t n0, int32_t n1) {
     const uint8_t *data = (const uint8_t *)j->w->data + (size_t)n * row_stride;
     const uint8_t *row[16];
     for (int32_t r = 0; r < 16; r++) row[r] = data + (size_t)(n + r < n1 ? r : n1 - 1 - n) * row_stride;
-    for (int32_t r = 0; r < 16 && n + r < n1; r += 4)
-      streams[j->m - 1](j->acc + r, row + r, j->x->q, q_stride, bytes);
+    for (int32_t r = 0; r < 16 && n + r < n1; r += 4) streams[j->m - 1](j->acc + r, row + r, j->x->q, q_stride, bytes);
     __m512i at = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     at = _mm512_min_epi32(at, _mm512_set1_epi32(n1 - 1 - n));
     at = _mm512_mullo_epi32(at, _mm512_set1_epi32((int32_t)row_stride));
@@ -426,40 +431,38 @@ static uint32_t worst_of(uint32_t worst, __m512i v) {
   return all > worst ? all : worst;
 }
 
-void otr_linear_avx512vnni(otr_found *found, float *y, size_t y_stride, const otr_quantized *x, const otr_host_weight *w,
-                           int32_t m, int32_t n0, int32_t n1, void *scratch) {
+void otr_linear_avx512vnni(otr_found *found, float *y, size_t y_stride, const otr_quantized *x,
+                           const otr_host_weight *w, int32_t m, int32_t n0, int32_t n1, void *scratch) {
   job j = {.x = x, .w = w, .y = y, .y_stride = y_stride, .m = m, .acc = scratch, .worst = _mm512_setzero_si512()};
   j.sum = (float *)(void *)(j.acc + TILE_ROWS * WIDE);
   j.panel = (uint8_t *)(j.sum + WIDE);
-  if (m <= STREAM_ROWS && is_sparse(x, m)) linear_streamed(&j, n0, n1);
-  else linear_packed(&j, n0, n1);
+  if (m <= STREAM_ROWS && is_sparse(x, m))
+    linear_streamed(&j, n0, n1);
+  else
+    linear_packed(&j, n0, n1);
   found->worst = worst_of(found->worst, j.worst);
 }
 
 /* f16 linears: R rows of x by 4 outputs. */
 #define H_START(i) __m512 a##i##0 = _mm512_setzero_ps(), a##i##1 = a##i##0, a##i##2 = a##i##0, a##i##3 = a##i##0;
-#define H_DOT(i)                                                                                       \
-  {                                                                                                    \
-    __m512 xv = _mm512_cvtph_ps(_mm256_load_si256((const void *)(x + (size_t)(i) * x_stride + k)));    \
-    a##i##0 = _mm512_fmadd_ps(xv, w0, a##i##0);                                                        \
-    a##i##1 = _mm512_fmadd_ps(xv, w1, a##i##1);                                                        \
-    a##i##2 = _mm512_fmadd_ps(xv, w2, a##i##2);                                                        \
-    a##i##3 = _mm512_fmadd_ps(xv, w3, a##i##3);                                                        \
+#define H_DOT(i)                                                                                  \
+  {                                                                                               \
+    __m512 xv = _mm512_cvtph_ps(_mm256_load_si256((const void *)(x + (size_t)(i)*x_stride + k))); \
+    a##i##0 = _mm512_fmadd_ps(xv, w0, a##i##0);                                                   \
+    a##i##1 = _mm512_fmadd_ps(xv, w1, a##i##1);                                                   \
+    a##i##2 = _mm512_fmadd_ps(xv, w2, a##i##2);                                                   \
+    a##i##3 = _mm512_fmadd_ps(xv, w3, a##i##3);                                                   \
   }
 #define H_STORE(i) _mm_store_ps(sums + 16 * (i), lanesum4(a##i##0, a##i##1, a##i##2, a##i##3));
-#define HALF_TILE(R)                                                                                       \
-  static void half_tile##R(float *sums, const uint16_t *const row[4], const uint16_t *x, size_t x_stride,  \
-                           size_t halves) {                                                  \
-    S_ROWS##R(H_START);                                                                                    \
-    for (size_t k = 0; k < halves; k += 16) {                                                              \
-      __m512 w0 = f16_value(_mm256_loadu_si256((const void *)(row[0] + k)));                               \
-      __m512 w1 = f16_value(_mm256_loadu_si256((const void *)(row[1] + k)));                               \
-      __m512 w2 = f16_value(_mm256_loadu_si256((const void *)(row[2] + k)));                               \
-      __m512 w3 = f16_value(_mm256_loadu_si256((const void *)(row[3] + k)));                               \
-      for (int r = 0; r < 4; r++) _mm_prefetch((const char *)(row[r] + k + STREAM_AHEAD / 2), _MM_HINT_T0); \
-      S_ROWS##R(H_DOT)                                                                                     \
-    }                                                                                                      \
-    S_ROWS##R(H_STORE)                                                                                     \
+#define HALF_WEIGHTS(r) __m512 w##r = _mm512_cvtph_ps(_mm256_load_si256((const void *)(w + (r)*halves + k)));
+#define HALF_TILE(R)                                                                                            \
+  static void half_tile##R(float *sums, const uint16_t *w, const uint16_t *x, size_t x_stride, size_t halves) { \
+    S_ROWS##R(H_START);                                                                                         \
+    for (size_t k = 0; k < halves; k += 16) {                                                                   \
+      S_ROWS4(HALF_WEIGHTS)                                                                                     \
+      S_ROWS##R(H_DOT)                                                                                          \
+    }                                                                                                           \
+    S_ROWS##R(H_STORE)                                                                                          \
   }
 
 /* p[l] += p[l + 8], then 4. */
@@ -482,8 +485,7 @@ HALF_TILE(4)
 HALF_TILE(2)
 HALF_TILE(1)
 
-typedef void (*half_tile_fn)(float *sums, const uint16_t *const row[4], const uint16_t *x, size_t x_stride,
-                             size_t halves);
+typedef void (*half_tile_fn)(float *sums, const uint16_t *w, const uint16_t *x, size_t x_stride, size_t halves);
 
 static int32_t choose_half_tile(int32_t left, half_tile_fn *tile) {
   int32_t rows = left >= 6 ? 6 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
@@ -491,25 +493,39 @@ static int32_t choose_half_tile(int32_t left, half_tile_fn *tile) {
   return rows;
 }
 
-void otr_linear16_avx512vnni(otr_found *found, float *y, size_t y_stride, const otr_rounded *x, const otr_host_weight *w,
-                             int32_t m, int32_t n0, int32_t n1, void *scratch) {
+/* Rows n ... n+3 of w (beyond n1: the last one again) to [4][halves], tidied. */
+static void copy_halves(uint16_t *to, const otr_host_weight *w, int32_t n, int32_t n1, size_t halves) {
+  for (int32_t r = 0; r < 4; r++, to += halves) {
+    const uint16_t *row = (const uint16_t *)w->data + (size_t)(n + r < n1 ? n + r : n1 - 1) * (size_t)w->row_stride;
+    for (size_t k = 0; k < halves; k += 32) {
+      __mmask32 live = halves - k >= 32 ? 0xffffffffu : 0xffffu;
+      _mm_prefetch((const char *)(row + k + STREAM_AHEAD / 2), _MM_HINT_T0);
+      _mm512_mask_storeu_epi16(to + k, live, f16_tidy(_mm512_maskz_loadu_epi16(live, row + k)));
+    }
+  }
+}
+
+void otr_linear16_avx512vnni(otr_found *found, float *y, size_t y_stride, const otr_rounded *x,
+                             const otr_host_weight *w, int32_t m, int32_t n0, int32_t n1, void *scratch) {
   float *sums = scratch; /* [TILE_ROWS][16] */
-  size_t halves = row_bytes(w->k), row_stride = (size_t)w->row_stride, x_stride = (size_t)x->stride;
+  uint16_t *weights = (uint16_t *)(void *)(sums + TILE_ROWS * 16);
+  size_t halves = row_bytes(w->k), x_stride = (size_t)x->stride;
   __m512i worst = _mm512_setzero_si512();
   for (int32_t n = n0; n < n1; n += 16) {
-    const uint16_t *row[16];
-    for (int32_t r = 0; r < 16; r++)
-      row[r] = (const uint16_t *)w->data + (size_t)(n + r < n1 ? n + r : n1 - 1) * row_stride;
     __mmask16 live = mask16(n1 - n);
     __m512 scale_w = _mm512_maskz_loadu_ps(live, w->scale + n);
     half_tile_fn tile;
     for (int32_t i = 0, rows; i < m; i += rows) {
       rows = choose_half_tile(m - i, &tile);
-      for (int32_t r = 0; r < 16 && n + r < n1; r += 4)
-        tile(sums + r, row + r, x->x16 + (size_t)i * x_stride, x_stride, halves);
+      for (int32_t r = 0; r < 16 && n + r < n1; r += 4) {
+        uint16_t *four = weights + (size_t)r * halves;
+        if (i == 0) copy_halves(four, w, n + r, n1, halves);
+        tile(sums + r, four, x->x16 + (size_t)i * x_stride, x_stride, halves);
+      }
       for (int32_t r = 0; r < rows; r++) {
         __m512 v = _mm512_mul_ps(_mm512_load_ps(sums + 16 * r), _mm512_set1_ps(x->pow2e[i + r]));
-        finish(&worst, y + (size_t)(i + r) * y_stride + n, _mm512_mul_ps(v, scale_w), w->bias ? w->bias + n : NULL, live);
+        finish(&worst, y + (size_t)(i + r) * y_stride + n, _mm512_mul_ps(v, scale_w), w->bias ? w->bias + n : NULL,
+               live);
       }
     }
   }

@@ -31,7 +31,9 @@ static inline __m256i stream_weights(const uint8_t *p) {
 }
 
 /* x is zero beyond. */
-static inline __m256i stream_half(const uint8_t *p) { return _mm256_zextsi128_si256(load_units(p)); }
+static inline __m256i stream_half(const uint8_t *p) {
+  return _mm256_zextsi128_si256(load_units(p));
+}
 
 /* Rows of q as they are. */
 static inline const int8_t *prepare_x(int8_t *to, const otr_quantized *x, int32_t i, int32_t rows) {

@@ -10,10 +10,10 @@
 
 #include "kernels.h"
 
-#define OTR_LINEAR_X86(isa)                                                                                         \
+#define OTR_LINEAR_X86(isa)                                                                                            \
   void otr_linear_##isa(otr_found *found, float *y, size_t y_stride, const otr_quantized *x, const otr_host_weight *w, \
-                        int32_t m, int32_t n0, int32_t n1, void *scratch);                                          \
-  size_t otr_linear_scratch_##isa(int32_t k);                                                                       \
+                        int32_t m, int32_t n0, int32_t n1, void *scratch);                                             \
+  size_t otr_linear_scratch_##isa(int32_t k);                                                                          \
   void otr_linear16_##isa(otr_found *found, float *y, size_t y_stride, const otr_rounded *x, const otr_host_weight *w, \
                           int32_t m, int32_t n0, int32_t n1, void *scratch);
 OTR_LINEAR_X86(avx512vnni)

@@ -88,12 +88,10 @@ VEC_FN vi vi_load_part(const int32_t *p, int n) {
   return x;
 }
 VEC_FN vi vi_and(vi x, vi y) { return (vi){_mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)}; }
-VEC_FN vi vi_or(vi x, vi y) { return (vi){_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)}; }
 VEC_FN vi vi_xor(vi x, vi y) { return (vi){_mm256_xor_si256(x.a, y.a), _mm256_xor_si256(x.b, y.b)}; }
 VEC_FN vi vi_add(vi x, vi y) { return (vi){_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
 VEC_FN vi vi_shift_left23(vi x) { return (vi){_mm256_slli_epi32(x.a, 23), _mm256_slli_epi32(x.b, 23)}; }
 VEC_FN vi vi_max(vi x, vi y) { return (vi){_mm256_max_epi32(x.a, y.a), _mm256_max_epi32(x.b, y.b)}; }
-VEC_FN vi vi_min(vi x, vi y) { return (vi){_mm256_min_epi32(x.a, y.a), _mm256_min_epi32(x.b, y.b)}; }
 /** x > y, signed. */
 VEC_FN vm vi_gt(vi x, vi y) { return (vm){_mm256_cmpgt_epi32(x.a, y.a), _mm256_cmpgt_epi32(x.b, y.b)}; }
 VEC_FN vi vi_keep(vm m, vi x) { return vi_and(m, x); }

@@ -47,12 +47,10 @@ VEC_FN vi vi_set(int32_t x) { return _mm512_set1_epi32(x); }
 VEC_FN vi vi_ramp(void) { return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15); }
 VEC_FN vi vi_load_part(const int32_t *p, int n) { return _mm512_maskz_loadu_epi32(vm_first(n), p); }
 VEC_FN vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
-VEC_FN vi vi_or(vi a, vi b) { return _mm512_or_si512(a, b); }
 VEC_FN vi vi_xor(vi a, vi b) { return _mm512_xor_si512(a, b); }
 VEC_FN vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
 VEC_FN vi vi_shift_left23(vi a) { return _mm512_slli_epi32(a, 23); }
 VEC_FN vi vi_max(vi a, vi b) { return _mm512_max_epi32(a, b); }
-VEC_FN vi vi_min(vi a, vi b) { return _mm512_min_epi32(a, b); }
 /** a > b, signed. */
 VEC_FN vm vi_gt(vi a, vi b) { return _mm512_cmpgt_epi32_mask(a, b); }
 VEC_FN vi vi_keep(vm m, vi a) { return _mm512_maskz_mov_epi32(m, a); }
@@ -75,7 +73,9 @@ VEC_FN __m256 vf_fold_sum(vf x) { return _mm256_add_ps(_mm512_castps512_ps256(x)
 VEC_FN __m256 vf_fold_max(vf x) { return _mm256_max_ps(_mm512_castps512_ps256(x), vec_high(x)); }
 
 /** 16 f16 as they lie, and back (nearest even). */
-VEC_FN vf vf_load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p)); }
+VEC_FN vf vf_load_f16(const uint16_t *p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
 VEC_FN __m256i vf_to_f16(vf x) { return _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 VEC_FN vf vf_from_f16(__m256i h) { return _mm512_cvtph_ps(h); }
 VEC_FN vf vf_load_f16_part(const uint16_t *p, int n) {

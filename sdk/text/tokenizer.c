@@ -101,7 +101,7 @@ otr_status otr_tokenizer_encode(const otr_tokenizer *tokenizer, const char *text
     return otr_text_fail(OTR_STATUS_INVALID_ARGUMENT, "unknown flags %u", (unsigned)flags);
   otr_encoder e = {.vocabulary = &tokenizer->vocabulary, .ids = ids, .capacity = capacity};
   otr_merge_begin(&e.merge, &tokenizer->vocabulary.allocator);
-  otr_status status = encode(&e, text, n_bytes, flags);
+  otr_status status = encode(&e, n_bytes > 0 ? text : "", n_bytes, flags);
   otr_merge_end(&e.merge);
   if (status != OTR_STATUS_OK) return status;
   *n = (int32_t)e.n;
