@@ -225,7 +225,7 @@ static void give_buffers(conversion *c) {
   otr_memory_give_array(c->memory, c->scratch, c->n_scratch, c->scratch_floats * sizeof *c->scratch);
 }
 
-/* A piece's rows, shared out over the threads; each task has a place for its failure. */
+/* A piece's rows, shared out over the threads; the first failure is kept. */
 typedef struct piece {
   conversion *c;
   const otr_weight_job *job;
@@ -244,8 +244,10 @@ static void make_rows(void *context, int32_t index, int32_t worker) {
   otr_status status = otr_weight_make(run->job, run->source, run->job->first, begin, end, scratch);
   if (status == OTR_STATUS_OK) return;
   pthread_mutex_lock(&run->lock);
-  if (run->status == OTR_STATUS_OK) otr_detail_get(run->detail);
-  run->status = status;
+  if (run->status == OTR_STATUS_OK) {
+    run->status = status;
+    otr_detail_get(run->detail);
+  }
   pthread_mutex_unlock(&run->lock);
 }
 
