@@ -151,6 +151,39 @@ START_TEST(same_bits_as_the_source) {
 }
 END_TEST
 
+/* A file whose hash, or one of whose weights, was changed. */
+START_TEST(verify_finds_a_change) {
+  static const char key[] = "outrider.verify.sha256";
+  llama_shape shape = tiny_model_shape();
+  ck_ok(tiny_model_write(source, &shape, 11));
+  otr_runtime *runtime = make_runtime(1);
+  conversion_params params = defaults(runtime);
+  conversion_result r;
+  ck_ok(conversion_run(&params, &r));
+  static uint8_t bytes[1 << 20];
+  FILE *file = fopen(result, "rb");
+  size_t n = fread(bytes, 1, sizeof bytes, file), at = 0;
+  fclose(file);
+  while (at < n && memcmp(bytes + at, key, sizeof key - 1) != 0) at++;
+  at += sizeof key - 1 + 4 + 8; /* type, length, then the digits */
+  ck_assert_mem_eq(bytes + at, r.sha256, 64);
+  for (int i = 0; i < 2; i++) {
+    size_t change = i == 0 ? at + 63 : n - 2000; /* a digit; a value of the last tensors */
+    otr_source changed = {.kind = OTR_SOURCE_MEMORY, .memory = bytes, .memory_bytes = n};
+    otr_model *model;
+    char expected[65], actual[65];
+    bytes[change] ^= 1;
+    ck_ok(otr_model_open(runtime, &changed, NULL, &model));
+    ck_assert_int_eq(otr_model_verify(model, expected, actual), OTR_STATUS_MISMATCH);
+    ck_assert_int_eq(strcmp(actual, r.sha256) == 0, i == 0);
+    ck_assert_str_ne(expected, actual);
+    ck_ok(otr_model_close(model));
+    bytes[change] ^= 1;
+  }
+  ck_ok(otr_runtime_destroy(runtime));
+}
+END_TEST
+
 START_TEST(same_bytes_again) {
   llama_shape shape = tiny_model_shape();
   shape.bias = true;
@@ -295,6 +328,7 @@ END_TEST
 static void add(TCase *tests) {
   tcase_add_checked_fixture(tests, set_up, tear_down);
   tcase_add_loop_test(tests, same_bits_as_the_source, 0, N_VARIANTS);
+  tcase_add_test(tests, verify_finds_a_change);
   tcase_add_test(tests, same_bytes_again);
   tcase_add_test(tests, large_tensors_are_cut);
   tcase_add_test(tests, metadata_is_kept);

@@ -8,12 +8,14 @@
 
 #define N 270 /* more than a page */
 #define MAX_N 530
+#define DIM 24 /* of the small shape */
 
 static char *path;
 static int32_t ids[MAX_N];
 
 static void set_up(void) {
-  path = kit_tiny_file(NULL, 1);
+  llama_shape shape = kit_small_shape();
+  path = kit_tiny_file(&shape, 1);
   kit_ids(ids, MAX_N, 320, 7);
 }
 
@@ -130,8 +132,8 @@ static float *embedding_rows(otr_model *model, int32_t n, int32_t dim) {
 
 START_TEST(embeddings_stand_for_tokens) {
   kit k = kit_open(path, kit_device(_i), 2, NULL);
-  size_t vocab = (size_t)kit_vocab(k.model), dim = 72;
-  float *want = kit_logits(k.model, ids, N, N), *rows = embedding_rows(k.model, N, 72);
+  size_t vocab = (size_t)kit_vocab(k.model), dim = DIM;
+  float *want = kit_logits(k.model, ids, N, N), *rows = embedding_rows(k.model, N, DIM);
   float *got = malloc(N * vocab * sizeof *got);
   otr_session *s = kit_session(k.model, 512, 64);
   ck_ok(otr_session_eval_embeddings(s, rows, 100, got));
@@ -170,9 +172,9 @@ START_TEST(hidden_states) {
   kit_same(a, b, 100 * vocab, "keep_hidden changes no bit");
   const float *hidden = otr_session_hidden(s, &rows);
   ck_assert_int_eq(rows, 36);
-  float *want = embedding_rows(k.model, 100, 72);
-  kit_same(hidden, want + (size_t)64 * 72, (size_t)36 * 72, "embedding rows of the last pass");
-  ck_assert(hidden[(size_t)36 * 72] != hidden[0]); /* block 1 reads something else */
+  float *want = embedding_rows(k.model, 100, DIM);
+  kit_same(hidden, want + (size_t)64 * DIM, (size_t)36 * DIM, "embedding rows of the last pass");
+  ck_assert(hidden[(size_t)36 * DIM] != hidden[0]); /* block 1 reads something else */
   otr_eval_item items[2] = {{s, ids, NULL, 3, NULL}, {other, ids, NULL, 3, NULL}};
   ck_ok(otr_eval_together(items, 2));
   hidden = otr_session_hidden(s, &rows); /* none of a joint pass, and none of an older one */
@@ -211,7 +213,7 @@ static void check_joint(otr_model *model, const part *parts, int32_t n_parts, co
     if (p->before > 0) ck_ok(otr_session_eval(items[i].session, ids + p->first, p->before, NULL));
     int32_t at = p->first + p->before;
     if (p->as_rows)
-      items[i].rows = rows + (size_t)at * 72;
+      items[i].rows = rows + (size_t)at * DIM;
     else
       items[i].tokens = ids + at;
     items[i].n = p->n - p->before;
@@ -242,7 +244,7 @@ START_TEST(together_is_as_alone) {
                                {256, 32, 11, 3, 0, 0, 0}};
   static const part rows_first[] = {{512, 64, 0, 100, 0, 1, 1}, {512, 64, 40, 100, 0, 0, 1}, {256, 8, 3, 12, 0, 1, 1}};
   kit k = kit_open(path, kit_device(_i), 2, NULL);
-  float *rows = embedding_rows(k.model, N, 72);
+  float *rows = embedding_rows(k.model, N, DIM);
   check_joint(k.model, tokens, 3, rows);
   check_joint(k.model, longer, 3, rows);
   check_joint(k.model, mixed, 5, rows);
@@ -279,7 +281,7 @@ START_TEST(together_refuses) {
   kit k = kit_open(path, kit_device(_i), 1, NULL), other = kit_open(path, kit_device(_i), 1, NULL);
   otr_session *a = kit_session(k.model, 256, 16), *b = kit_session(k.model, 256, 16);
   otr_session *c = kit_session(other.model, 256, 16);
-  float row[72] = {0};
+  float row[DIM] = {0};
   otr_eval_item items[2] = {{a, ids, NULL, 2, NULL}, {a, ids, NULL, 2, NULL}};
   ck_assert_int_eq(otr_eval_together(items, 2), OTR_STATUS_INVALID_ARGUMENT);
   items[1].session = c;
@@ -401,8 +403,8 @@ START_TEST(statistics) {
   ck_assert_uint_eq(stats.n_passes, 3);
   ck_assert(stats.eval_seconds > 0 && stats.first_token_seconds > 0 && stats.rows_per_second > 0);
   ck_assert(stats.first_token_seconds < stats.eval_seconds && stats.last_rows_per_second > 0);
-  /* Three layers: q,k,v share 72 values, out reads 72, gate and up 72, down 100; the head 72 of the last row each. */
-  ck_assert_uint_eq(stats.activations, 101u * 3 * (72 * 3 + 100) + 2 * 72);
+  /* Two layers: q, k, v share 24 values, out reads 24, gate and up 24, down 40; the head 24 of the last row each. */
+  ck_assert_uint_eq(stats.activations, 101u * 2 * (3 * DIM + 40) + 2 * DIM);
   ck_assert(stats.outliers > 0 && stats.outlier_share > 0.001 && stats.outlier_share < 0.2);
   ck_assert_uint_eq(stats.struct_size, sizeof stats);
   struct {

@@ -2,46 +2,11 @@
 /* submit() walks the operations: a run of row-wise operations (norm, quantizer, activations, residual …) is done row
  * block by row block without a barrier in between; linears are shared out by outputs, attention by row block and KV
  * head. The sharing changes no bit. */
-#include <fenv.h>
 #include <string.h>
-#if defined(__SSE2__)
-#include <xmmintrin.h>
-#endif
 
 #include "cpu_device.h"
+#include "float_mode.h"
 #include "status.h"
-
-/* ---- floating-point mode ----------------------------------------------------------------------------------------- */
-
-/** The bits of every f32 operation depend on the rounding mode and on flushing. Tasks run on threads whose mode is
- *  unknown (the app's own, or workers that took over their maker's): each sets the mode and puts it back. */
-typedef struct float_mode {
-#if defined(__SSE2__)
-  unsigned int csr;
-#else
-  int round;
-#endif
-} float_mode;
-
-static float_mode enter_float_mode(void) {
-  float_mode m;
-#if defined(__SSE2__)
-  m.csr = _mm_getcsr();
-  _mm_setcsr(0x1f80); /* nearest even, no flushing, all exceptions masked */
-#else
-  m.round = fegetround();
-  fesetround(FE_TONEAREST);
-#endif
-  return m;
-}
-
-static void leave_float_mode(float_mode m) {
-#if defined(__SSE2__)
-  _mm_setcsr(m.csr);
-#else
-  fesetround(m.round);
-#endif
-}
 
 /* ---- submit: row-wise operations --------------------------------------------------------------------------------- */
 
@@ -166,14 +131,14 @@ static void note_found(otr_worker *w, const otr_op *op) {
 static void chain_task(void *context, int32_t index, int32_t worker) {
   otr_prepared *p = context;
   otr_worker *w = &p->workers[worker];
-  float_mode mode = enter_float_mode();
+  otr_float_mode mode = otr_float_mode_enter();
   int32_t m = rows_of(p->ops[p->at].op, p->step);
   int32_t r0 = index * OTR_ROW_BLOCK, r1 = r0 + OTR_ROW_BLOCK < m ? r0 + OTR_ROW_BLOCK : m;
   for (int32_t i = 0; i < p->n_chain; i++) {
     run_rows(p, &p->ops[p->at + i], w, r0, r1);
     note_found(w, p->ops[p->at + i].op);
   }
-  leave_float_mode(mode);
+  otr_float_mode_leave(mode);
 }
 
 /* ---- submit: linears --------------------------------------------------------------------------------------------- */
@@ -231,7 +196,7 @@ static void linear_blocks(const otr_prepared *p, const otr_host_op *h, otr_worke
 static void linear_task(void *context, int32_t index, int32_t worker) {
   otr_prepared *p = context;
   otr_worker *w = &p->workers[worker];
-  float_mode mode = enter_float_mode();
+  otr_float_mode mode = otr_float_mode_enter();
   const otr_host_op *h = &p->ops[p->at];
   const otr_linear_share *s = &p->share;
   int32_t m = rows_of(h->op, p->step);
@@ -245,7 +210,7 @@ static void linear_task(void *context, int32_t index, int32_t worker) {
                   (int32_t)((int64_t)m * (piece + 1) / s->pieces));
   }
   note_found(w, h->op);
-  leave_float_mode(mode);
+  otr_float_mode_leave(mode);
 }
 
 /** Shares a linear out so that workers end together. Few rows: weights stream, and a unit is some rows of them. Many
@@ -282,7 +247,7 @@ static void cut_blocks(otr_prepared *p, int32_t rows) {
 static void attention_task(void *context, int32_t index, int32_t worker) {
   otr_prepared *p = context;
   otr_worker *w = &p->workers[worker];
-  float_mode mode = enter_float_mode();
+  otr_float_mode mode = otr_float_mode_enter();
   const otr_host_op *h = &p->ops[p->at];
   const otr_op_attention *o = &h->op->u.attention;
   /* The last blocks see the most positions: they are handed out first. */
@@ -307,7 +272,7 @@ static void attention_task(void *context, int32_t index, int32_t worker) {
   };
   p->device->kernels->attention(&w->found, &a, w->scratch);
   note_found(w, h->op);
-  leave_float_mode(mode);
+  otr_float_mode_leave(mode);
 }
 
 /* ---- submit ------------------------------------------------------------------------------------------------------ */
@@ -356,9 +321,9 @@ static int32_t run_some(otr_prepared *p) {
     cut_blocks(p, p->device->kernels->attention_rows);
     otr_parallel_run(parallel, p->n_blocks * op->u.attention.n_kv_heads, attention_task, p);
   } else if (op->code == OTR_OP_QUANTIZE && op->u.quantize.batch) {
-    float_mode mode = enter_float_mode();
+    otr_float_mode mode = otr_float_mode_enter();
     otr_quantize_batch(&p->workers[0].found, &p->ops[p->at].quantized, p->ops[p->at].x, op->u.quantize.rule, m);
-    leave_float_mode(mode);
+    otr_float_mode_leave(mode);
   } else {
     while (!p->device->trace && p->at + p->n_chain < p->program.n_ops && is_row_wise(p->ops[p->at + p->n_chain].op) &&
            p->ops[p->at + p->n_chain].op->rows == op->rows)

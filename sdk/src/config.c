@@ -11,6 +11,7 @@
 
 #define MAX_LAYERS 4096
 #define MAX_HEADS 4096
+#define MIN_HEAD_DIM 2 /* kernels read keys four at a time: the rest falls into the values of the page */
 #define MAX_HEAD_DIM 1024
 #define MAX_VOCAB (1 << 24)
 #define DEFAULT_TAU 4.0f
@@ -88,10 +89,10 @@ static otr_status read_shapes(const otr_gguf *gguf, otr_config *c) {
   if (c->n_heads % c->n_kv_heads != 0)
     return otr_fail(OTR_STATUS_BAD_FORMAT, "%d heads cannot be shared out over %d KV heads", c->n_heads, c->n_kv_heads);
   int32_t shared = c->dim % c->n_heads == 0 ? c->dim / c->n_heads : 0, value_dim;
-  OTR_TRY(read_int(gguf, a, "attention.key_length", 1, MAX_HEAD_DIM, &shared, &c->head_dim));
-  if (c->head_dim < 1 || c->head_dim > MAX_HEAD_DIM)
+  OTR_TRY(read_int(gguf, a, "attention.key_length", MIN_HEAD_DIM, MAX_HEAD_DIM, &shared, &c->head_dim));
+  if (c->head_dim < MIN_HEAD_DIM || c->head_dim > MAX_HEAD_DIM)
     return otr_fail(OTR_STATUS_BAD_FORMAT, "%d values cannot be shared out over %d heads", c->dim, c->n_heads);
-  OTR_TRY(read_int(gguf, a, "attention.value_length", 1, MAX_HEAD_DIM, &c->head_dim, &value_dim));
+  OTR_TRY(read_int(gguf, a, "attention.value_length", MIN_HEAD_DIM, MAX_HEAD_DIM, &c->head_dim, &value_dim));
   if (value_dim != c->head_dim)
     return otr_fail(OTR_STATUS_UNSUPPORTED, "keys of %d and values of %d values a head", c->head_dim, value_dim);
   if ((int64_t)c->n_heads * c->head_dim > OTR_MAX_K)

@@ -4,6 +4,7 @@
 
 #include "config.h"
 #include "dequantize.h"
+#include "float_mode.h"
 #include "numerics.h"
 #include "quantize_weights.h"
 #include "runtime.h"
@@ -167,7 +168,9 @@ static otr_status make_weights(otr_linear *l, const otr_linear_params *p) {
                  .scales = otr_memory_take_array(memory, n, sizeof(float)),
                  .biases = otr_memory_take_array(memory, n, sizeof(float))};
   bool all = r.values && r.q && r.scales && r.biases && (r.columns || columns == 0);
+  otr_float_mode mode = otr_float_mode_enter();
   otr_status status = all ? make_rows(l, &r) : OTR_STATUS_NO_MEMORY;
+  otr_float_mode_leave(mode);
   if (r.values) otr_memory_give_array(memory, r.values, (size_t)w->k, sizeof(float));
   if (r.q) otr_memory_give_array(memory, r.q, (size_t)w->row_stride, 1);
   if (r.columns) otr_memory_give_array(memory, r.columns, columns, sizeof(uint16_t));

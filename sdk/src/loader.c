@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "dequantize.h"
+#include "float_mode.h"
 #include "glob.h"
 #include "model.h"
 #include "numerics.h"
@@ -263,7 +264,9 @@ static void quantize_task(void *context, int32_t index, int32_t worker) {
   int32_t begin = run->first + index * run->task_rows;
   int32_t end = begin + run->task_rows < run->end ? begin + run->task_rows : run->end;
   float *scratch = run->l->scratch + (size_t)worker * run->l->scratch_floats;
+  otr_float_mode mode = otr_float_mode_enter();
   otr_status status = otr_weight_make(run->job, run->source, run->first, begin, end, scratch);
+  otr_float_mode_leave(mode);
   if (status == OTR_STATUS_OK) return;
   pthread_mutex_lock(&run->lock);
   if (run->status == OTR_STATUS_OK) {
@@ -328,13 +331,14 @@ static otr_status make_weight(loader *l, const otr_gguf_tensor *t, const otr_wei
   return close_place(l, w->data, data_bytes, job->data, status);
 }
 
-static otr_status load_quantized(loader *l, const otr_gguf_tensor *t, otr_row_order order, otr_weight *w) {
+static otr_status load_quantized(loader *l, const otr_gguf_tensor *t, otr_row_order order, bool columns_all,
+                                 otr_weight *w) {
   OTR_TRY(check_type(t));
   bool keep_f16 = otr_glob_any(l->params->keep_f16, l->params->n_keep_f16, t->name);
   w->type = keep_f16 ? OTR_WEIGHT_F16 : OTR_WEIGHT_INT8;
   size_t size = w->type == OTR_WEIGHT_INT8 ? 1 : sizeof(uint16_t);
   w->row_stride = (int64_t)(((size_t)w->k * size + 63) / 64 * 64 / size);
-  w->n_static = w->type == OTR_WEIGHT_INT8 && l->params->f16_columns_all ? w->k : 0;
+  w->n_static = w->type == OTR_WEIGHT_INT8 && columns_all ? w->k : 0;
   OTR_TRY(place(l, (size_t)w->n, (size_t)w->row_stride * size, &w->data));
   OTR_TRY(place(l, (size_t)w->n, sizeof(float), &w->scale));
   if (w->n_static > 0) {
@@ -373,7 +377,10 @@ static otr_status load_linear(loader *l, const otr_tensor_rule *rule, int32_t la
   otr_weight w = {.n = otr_config_extent(c, rule->n), .k = otr_config_extent(c, rule->k)};
   w.group = w.k;
   OTR_TRY(check_shape(t, (uint64_t)w.n, (uint64_t)w.k));
-  OTR_TRY(c->converted ? load_converted(l, t, &w) : load_quantized(l, t, order, &w));
+  /* An embedding that is no output layer is only looked up: f16 columns of it would never be read. */
+  bool multiplied = rule->role != OTR_ROLE_TOKEN_EMBD || c->tied_head;
+  bool columns_all = l->params->f16_columns_all && multiplied;
+  OTR_TRY(c->converted ? load_converted(l, t, &w) : load_quantized(l, t, order, columns_all, &w));
   char name[OTR_NAME_BYTES];
   otr_tensor_name(name, rule, layer, ".bias");
   const otr_gguf_tensor *bias = rule->flags & OTR_TENSOR_BIAS ? take(l, name) : NULL;
@@ -478,9 +485,11 @@ static otr_status fill(loader *l) {
 
 otr_status otr_load_weights(otr_model *model, const otr_model_params *params) {
   loader l;
+  otr_float_mode mode = otr_float_mode_enter();
   otr_status status = measure(&l, model, params);
   if (status == OTR_STATUS_OK) status = fill(&l);
   finish(&l);
+  otr_float_mode_leave(mode);
   return status;
 }
 

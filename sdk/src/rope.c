@@ -45,11 +45,15 @@ void otr_rope_inverse(double *inverse, double theta, int32_t n_rot, const float 
   }
 }
 
+/* One step of the Taylor series: 1 - s * r2 / (n (n - 1)), the divisor as a constant factor. */
+#define TAYLOR(s, n) s = 1.0 - s * r2 * (1.0 / ((n) * ((n)-1.0)))
+
 /** sin and cos of |r| <= pi/4, Taylor to the 17th and 18th power. */
 static void sine_cosine(double r, double *sine, double *cosine) {
   double r2 = r * r, s = 1.0, c = 1.0;
-  for (int i = 17; i >= 3; i -= 2) s = 1.0 - s * r2 / (double)(i * (i - 1));
-  for (int i = 18; i >= 2; i -= 2) c = 1.0 - c * r2 / (double)(i * (i - 1));
+  TAYLOR(s, 17), TAYLOR(s, 15), TAYLOR(s, 13), TAYLOR(s, 11), TAYLOR(s, 9), TAYLOR(s, 7), TAYLOR(s, 5), TAYLOR(s, 3);
+  TAYLOR(c, 18), TAYLOR(c, 16), TAYLOR(c, 14), TAYLOR(c, 12), TAYLOR(c, 10);
+  TAYLOR(c, 8), TAYLOR(c, 6), TAYLOR(c, 4), TAYLOR(c, 2);
   *sine = s * r;
   *cosine = c;
 }
