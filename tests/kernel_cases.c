@@ -3,7 +3,7 @@
 #include "kernel_check.h"
 
 const effort effort_quick = {40, 330, 400000};
-const effort effort_full = {400, 2100, 6000000};
+const effort effort_full = {200, 2100, 6000000};
 
 /* Cases that chance would hardly meet. */
 static const otr_case chosen[] = {
