@@ -154,6 +154,7 @@ static otr_quantized quantized_from(const otr_quantized *x, int32_t r0) {
   v.n_out += rows;
   v.out_index += rows * k;
   v.out_value += rows * k;
+  v.lanes += rows;
   return v;
 }
 

@@ -43,6 +43,16 @@ typedef struct otr_host_weight {
   const uint16_t *static_cols;/* [n_static, n] f16 bits, as a file gave them: read as the contract says */
 } otr_host_weight;
 
+/** A row's outliers once more, by lane (feature mod 4) and ascending in it, where each lane has at most
+ *  OTR_LANE_OUTLIERS of them: kernels that go over the same row for many outputs need not sort them again. Unused places
+ *  are feature 0 with x16 = 0, which adds nothing. */
+#define OTR_LANE_OUTLIERS 8
+typedef struct otr_outlier_lanes {
+  int32_t rounds[2]; /* most outliers of lanes 0 and 2, of lanes 1 and 3; rounds[0] = -1: too many for this form */
+  int32_t feature[4][OTR_LANE_OUTLIERS];
+  float x[4][OTR_LANE_OUTLIERS];
+} otr_outlier_lanes;
+
 /** What QUANTIZE makes of up to max_rows rows. q_stride = k rounded up to 64; q is zero from k to q_stride. */
 typedef struct otr_quantized {
   int32_t k, q_stride;
@@ -53,6 +63,7 @@ typedef struct otr_quantized {
   int32_t *n_out;    /* [max_rows] |O_i| */
   int32_t *out_index;/* [max_rows, k] O_i ascending; row i starts at i * k */
   float *out_value;  /* [max_rows, k] x16 as f32 */
+  otr_outlier_lanes *lanes; /* [max_rows] made of the two by otr_quantized_group */
 } otr_quantized;
 
 /** What ROUND16 makes: x16 as f16 bits, zero from k to stride (k rounded up to 32). */
@@ -61,6 +72,9 @@ typedef struct otr_rounded {
   uint16_t *x16; /* [max_rows, stride] 64-byte aligned */
   float *pow2e;  /* [max_rows] */
 } otr_rounded;
+
+/** Fills lanes[row]: the last step of quantizing a row. */
+void otr_quantized_group(const otr_quantized *out, int32_t row);
 
 /** Bytes of the two layouts, and their views of a 64-byte aligned base. */
 size_t otr_quantized_bytes(int32_t max_rows, int32_t k);

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* How the CPU backends lay out quantized and rounded activations in one piece of memory. */
+#include <string.h>
+
 #include "kernels.h"
 
 #define ALIGN 64
@@ -20,7 +22,7 @@ static size_t fits(uint64_t bytes) {
 }
 
 typedef struct quantized_places {
-  size_t q, scale, pow2e, sum, n_out, out_index, out_value;
+  size_t q, scale, pow2e, sum, n_out, out_index, out_value, lanes;
   uint64_t end;
 } quantized_places;
 
@@ -34,6 +36,7 @@ static quantized_places quantized_layout(int32_t max_rows, int32_t k) {
   p.n_out = place(&p.end, m * 4);
   p.out_index = place(&p.end, m * (uint64_t)k * 4);
   p.out_value = place(&p.end, m * (uint64_t)k * 4);
+  p.lanes = place(&p.end, m * sizeof(otr_outlier_lanes));
   return p;
 }
 
@@ -54,7 +57,27 @@ otr_quantized otr_quantized_view(void *base, int32_t max_rows, int32_t k) {
       .n_out = (int32_t *)(void *)(b + p.n_out),
       .out_index = (int32_t *)(void *)(b + p.out_index),
       .out_value = (float *)(void *)(b + p.out_value),
+      .lanes = (otr_outlier_lanes *)(void *)(b + p.lanes),
   };
+}
+
+void otr_quantized_group(const otr_quantized *out, int32_t row) {
+  otr_outlier_lanes *l = &out->lanes[row];
+  const int32_t *index = out->out_index + (size_t)row * (size_t)out->k;
+  const float *value = out->out_value + (size_t)row * (size_t)out->k;
+  int32_t count[4] = {0}, n = out->n_out[row];
+  memset(l, 0, sizeof *l);
+  for (int32_t j = 0; j < n; j++) {
+    int32_t lane = index[j] % 4, at = count[lane]++;
+    if (at == OTR_LANE_OUTLIERS) {
+      l->rounds[0] = -1;
+      return;
+    }
+    l->feature[lane][at] = index[j];
+    l->x[lane][at] = value[j];
+  }
+  l->rounds[0] = count[0] > count[2] ? count[0] : count[2];
+  l->rounds[1] = count[1] > count[3] ? count[1] : count[3];
 }
 
 size_t otr_rounded_bytes(int32_t max_rows, int32_t k) {

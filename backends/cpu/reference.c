@@ -146,6 +146,7 @@ static void quantize_row(otr_found *found, const otr_quantized *out, const float
   out->pow2e[row] = otr_pow2(e);
   out->sum[row] = sum;
   out->n_out[row] = n;
+  otr_quantized_group(out, row);
   found->outliers += (uint64_t)n;
 }
 
@@ -189,6 +190,7 @@ void otr_quantize_batch(otr_found *found, const otr_quantized *out, const float 
       out->out_value[(size_t)i * (size_t)k + (size_t)j] = exact_scale_to_f16(row[index[j]], otr_pow2(-e));
     out->pow2e[i] = otr_pow2(e);
     out->n_out[i] = n;
+    otr_quantized_group(out, i);
   }
 }
 

@@ -38,8 +38,9 @@ typedef struct job {
   int32_t m;
   uint8_t *panel; /* [k16 / 4][width][4] of w ^ 0x80 */
   int32_t *acc;   /* [TILE_ROWS][WIDE] */
-  float *sum;     /* [WIDE] lanesum<4> of a row's outliers */
-  lane_list lists[TILE_ROWS];
+  float *sums;    /* [TILE_ROWS][WIDE] lanesum<4> of each row's outliers */
+  float *sum;     /* one row of them */
+  lane_list list;
   const uint8_t *ahead, *end; /* weights to ask for while this panel is used, their end */
   __m512i worst;              /* of otr_found */
 } job;
@@ -53,7 +54,7 @@ static int32_t panel_width(int32_t k) {
 }
 
 size_t otr_linear_scratch_avx512vnni(int32_t k) {
-  return (TILE_ROWS + 1) * WIDE * sizeof(float) + row_bytes(k) * (size_t)panel_width(k);
+  return 2 * TILE_ROWS * WIDE * sizeof(float) + row_bytes(k) * (size_t)panel_width(k);
 }
 
 INLINE __mmask16 mask16(int32_t n) {
@@ -283,13 +284,71 @@ static void panel_outliers(job *j, lane_list *list, int32_t i, int32_t n, int32_
     (j->w->n_static > 0 ? outliers_static_x2 : outliers_x2)(j, list, i, n, n1);
 }
 
-/* Asks for the lists of rows that a tile is about to be computed for: each lies in a page of its own. */
-static void prefetch_lists(const otr_quantized *x, int32_t i, int32_t rows) {
-  for (int32_t r = i; r < i + rows; r++) {
-    size_t at = (size_t)r * (size_t)x->k;
-    _mm_prefetch((const char *)(x->out_index + at), _MM_HINT_T0);
-    _mm_prefetch((const char *)(x->out_value + at), _MM_HINT_T0);
+/* The same from a row's sorted outliers (kernels.h, otr_outlier_lanes): the usual case. */
+#define SORTED_ADD(l, C)                                                                         \
+  {                                                                                              \
+    const __m512 x = _mm512_set1_ps(o->x[l][r]);                                                 \
+    const uint8_t *quad = panel + (size_t)((uint32_t)o->feature[l][r] >> 2) * (64 * (C));        \
+    const __m512i pick = _mm512_set1_epi32(1 << 8 * (l));                                        \
+    COLS##C(LANE_PANEL, l)                                                                       \
   }
+#define SORTED_END(_, c) \
+  _mm512_store_ps(sum + 16 * (c), _mm512_add_ps(_mm512_add_ps(p0##c, p2##c), _mm512_add_ps(p1##c, p3##c)));
+#define SORTED_OUTLIERS(name, C)                                                              \
+  static void name(float *sum, const uint8_t *panel, const otr_outlier_lanes *o) {            \
+    COLS##C(LANE_ZERO, 0) COLS##C(LANE_ZERO, 1) COLS##C(LANE_ZERO, 2) COLS##C(LANE_ZERO, 3)   \
+    for (int32_t r = 0; r < o->rounds[0]; r++) { SORTED_ADD(0, C) SORTED_ADD(2, C) }          \
+    for (int32_t r = 0; r < o->rounds[1]; r++) { SORTED_ADD(1, C) SORTED_ADD(3, C) }          \
+    COLS##C(SORTED_END, 0)                                                                    \
+  }
+SORTED_OUTLIERS(sorted_x4, 4)
+SORTED_OUTLIERS(sorted_x2, 2)
+
+/* j->sums of rows [i, i + rows). @return 1 when any of them has an outlier. */
+static int tile_outliers(job *j, int32_t i, int32_t rows, int32_t n, int32_t n1, int32_t width) {
+  int any = 0;
+  for (int32_t r = 0; r < rows; r++) any |= j->x->n_out[i + r];
+  if (!any) return 0;
+  for (int32_t r = 0; r < rows; r++) {
+    const otr_outlier_lanes *sorted = &j->x->lanes[i + r];
+    j->sum = j->sums + r * WIDE;
+    if (j->w->n_static == 0 && sorted->rounds[0] >= 0) {
+      (width == WIDE ? sorted_x4 : sorted_x2)(j->sum, j->panel, sorted);
+    } else {
+      list_lanes(&j->list, j, i + r, 0, width, j->w->n_static > 0);
+      panel_outliers(j, &j->list, i + r, n, n1, width);
+    }
+  }
+  return 1;
+}
+
+/* Outputs n ... n + width - 1 of rows [i, i + rows), all of them there: finish_row for a whole tile. */
+static void finish_tile(job *j, int32_t i, int32_t rows, int32_t n, int32_t width, int any) {
+  const float *scale = j->x->scale + i, *pow2e = j->x->pow2e + i, *weight_scale = j->w->scale + n;
+  const float *bias = j->w->bias ? j->w->bias + n : NULL;
+  const int32_t *sum_q = j->x->sum + i, *acc = j->acc;
+  const float *sums = j->sums;
+  float *y = j->y + (size_t)i * j->y_stride + n;
+  size_t y_stride = j->y_stride;
+  const __m512i abs = _mm512_set1_epi32(OTR_BITS_ABS), least = _mm512_set1_epi32(OTR_BITS_2M40);
+  __m512i worst = j->worst;
+  for (int32_t c = 0; c < width; c += 16) {
+    __m512 scale_w = _mm512_loadu_ps(weight_scale + c);
+    for (int32_t r = 0; r < rows; r++) {
+      __m512i shift = _mm512_set1_epi32((int32_t)((uint32_t)sum_q[r] * 128u));
+      __m512 v = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_load_si512(acc + r * WIDE + c), shift));
+      v = _mm512_mul_ps(v, _mm512_mul_ps(_mm512_set1_ps(scale[r]), scale_w));
+      if (any) {
+        __m512 o = _mm512_mul_ps(_mm512_load_ps(sums + r * WIDE + c), _mm512_set1_ps(pow2e[r]));
+        v = _mm512_add_ps(v, _mm512_mul_ps(o, scale_w));
+      }
+      if (bias) v = _mm512_add_ps(v, _mm512_loadu_ps(bias + c));
+      __m512i a = _mm512_and_si512(_mm512_castps_si512(v), abs);
+      worst = _mm512_max_epu32(worst, a);
+      _mm512_storeu_ps(y + (size_t)r * y_stride + c, _mm512_maskz_mov_ps(_mm512_cmpge_epu32_mask(a, least), v));
+    }
+  }
+  j->worst = worst;
 }
 
 static void panel_rows(job *j, int32_t n, int32_t n1, int32_t width) {
@@ -297,16 +356,16 @@ static void panel_rows(job *j, int32_t n, int32_t n1, int32_t width) {
   tile_fn tile;
   for (int32_t i = 0, rows; i < j->m; i += rows) {
     rows = choose_tile(j->m - i, width, &tile);
-    prefetch_lists(j->x, i, rows);
     tile(j->acc, j->panel, j->x->q + (size_t)i * q_stride, q_stride, bytes, j->ahead < j->end ? j->ahead : j->panel);
     j->ahead += bytes * 4; /* a line for 16 inputs */
-    for (int32_t r = 0; r < rows; r++) list_lanes(&j->lists[r], j, i + r, 0, width, j->w->n_static > 0);
-    for (int32_t r = 0; r < rows; r++) {
-      int has_outliers = j->x->n_out[i + r] > 0;
-      if (has_outliers) panel_outliers(j, &j->lists[r], i + r, n, n1, width);
-      for (int32_t c = 0; c < width && n + c < n1; c += 16)
-        finish_row(j, i + r, n + c, n1, j->acc + r * WIDE + c, has_outliers ? j->sum + c : NULL);
+    int any = tile_outliers(j, i, rows, n, n1, width);
+    if (n + width <= n1) {
+      finish_tile(j, i, rows, n, width, any);
+      continue;
     }
+    for (int32_t r = 0; r < rows; r++)
+      for (int32_t c = 0; c < width && n + c < n1; c += 16)
+        finish_row(j, i + r, n + c, n1, j->acc + r * WIDE + c, any ? j->sums + r * WIDE + c : NULL);
   }
 }
 
@@ -434,8 +493,8 @@ static uint32_t worst_of(uint32_t worst, __m512i v) {
 void otr_linear_avx512vnni(otr_found *found, float *y, size_t y_stride, const otr_quantized *x,
                            const otr_host_weight *w, int32_t m, int32_t n0, int32_t n1, void *scratch) {
   job j = {.x = x, .w = w, .y = y, .y_stride = y_stride, .m = m, .acc = scratch, .worst = _mm512_setzero_si512()};
-  j.sum = (float *)(void *)(j.acc + TILE_ROWS * WIDE);
-  j.panel = (uint8_t *)(j.sum + WIDE);
+  j.sums = j.sum = (float *)(void *)(j.acc + TILE_ROWS * WIDE);
+  j.panel = (uint8_t *)(j.sums + TILE_ROWS * WIDE);
   if (m <= STREAM_ROWS && is_sparse(x, m))
     linear_streamed(&j, n0, n1);
   else
