@@ -132,7 +132,7 @@ static void bench_linears(const subject *s, int t, const tool_limits *limits) {
     for (size_t j = 0; j < sizeof rows / sizeof rows[0]; ++j) {
       if (shapes[i].n > 4096 && rows[j] > 1) continue;
       for (int r = 0; r < 2; ++r) {
-        char what[96];
+        char what[192];
         double macs = (double)shapes[i].n * shapes[i].k;
         snprintf(what, sizeof what, "linear %s %d threads m=%d %dx%d %s", s->info.name, t + 1, rows[j], shapes[i].n,
                  shapes[i].k, r == 0 ? "relative 4" : "off");
@@ -187,7 +187,7 @@ static double case_bytes(const otr_case *c) {
 static void bench_rest(const subject *s, int t, const char *only_op, const tool_limits *limits) {
   for (size_t i = 0; i < sizeof bench_cases / sizeof bench_cases[0]; ++i) {
     const otr_case *c = &bench_cases[i];
-    char what[96];
+    char what[192];
     double seconds = -1.0;
     if (only_op != NULL && strcmp(only_op, otr_op_name(c->code)) != 0) continue;
     snprintf(what, sizeof what, "%s %s %d threads m=%d %s%d", otr_op_name(c->code), s->info.name, t + 1, c->m,

@@ -3,7 +3,7 @@
 #include "kernel_check.h"
 
 const effort effort_quick = {40, 330, 400000};
-const effort effort_full = {400, 2100, 6000000};
+const effort effort_full = {200, 2100, 6000000};
 
 /* Cases that chance would hardly meet. */
 static const otr_case chosen[] = {
@@ -23,6 +23,12 @@ static const otr_case chosen[] = {
      .n_static = -1,
      .rule = {OTR_RULE_ABSOLUTE, 1e-30f}},
     {.code = OTR_OP_LINEAR, .values = OTR_VALUES_ZERO, .m = 5, .k = 40, .n = 70, .bias = 1},
+    /* the functions over many values, and on every tail */
+    {.code = OTR_OP_ACT, .values = OTR_VALUES_ANY, .m = 9, .k = 40003, .kind = OTR_ACT_SILU},
+    {.code = OTR_OP_ACT, .values = OTR_VALUES_ANY, .m = 9, .k = 40003, .kind = OTR_ACT_GELU_TANH},
+    {.code = OTR_OP_ACT, .values = OTR_VALUES_ANY, .m = 9, .k = 40003, .kind = OTR_ACT_GELU_ERF},
+    {.code = OTR_OP_ROUND16, .values = OTR_VALUES_ANY, .m = 9, .k = 40003},
+    {.code = OTR_OP_QUANTIZE, .values = OTR_VALUES_ANY, .m = 9, .k = 40003, .rule = {OTR_RULE_OFF, 0.0f}},
     /* logits of no row */
     {.code = OTR_OP_NORM, .values = OTR_VALUES_PLAIN, .m = 0, .k = 64, .logits = 1},
     {.code = OTR_OP_QUANTIZE, .values = OTR_VALUES_PLAIN, .m = 0, .k = 64, .logits = 1},
@@ -223,7 +229,8 @@ otr_case random_case(otr_op_code code, uint32_t seed, const effort *e) {
 }
 
 void case_print(FILE *to, const otr_case *c) {
-  static const char *const values[] = {"plain", "outliers", "ties", "edges", "extreme", "zero", "mixed", "huge", "nan"};
+  static const char *const values[] = {"plain", "outliers", "ties",  "edges", "extreme",
+                                       "zero",  "any",      "mixed", "huge",  "nan"};
   fprintf(to, "%s %s seed=%u m=%d+%d", otr_op_name(c->code), values[c->values], c->seed, c->m, c->extra_rows);
   if (c->logits) fprintf(to, " logits");
   if (c->k) fprintf(to, " k=%d", c->k);

@@ -108,6 +108,66 @@ START_TEST(float_mode_is_kept) {
 }
 END_TEST
 
+/* Pages and buffers keep what is written to them, and no more than that is written. */
+static void check_storage(otr_device *device) {
+  enum { HEADS = 2, DIM = 12, FIRST = 250, N = 6, HALVES = N * HEADS * DIM, ALL = OTR_CHUNK * HEADS * DIM };
+  static uint16_t k[HALVES], v[HALVES], k_back[ALL], v_back[ALL];
+  const otr_device_ops *ops = device->ops;
+  const otr_kv_shape shape = {3, HEADS, DIM};
+  size_t bytes = ops->kv_page_bytes(device, &shape);
+  otr_buffer *buffer;
+  uint32_t state = 1;
+  otr_data_f16(&state, k, 1, HALVES, HALVES, OTR_F16_EDGES);
+  otr_data_f16(&state, v, 1, HALVES, HALVES, OTR_F16_EDGES);
+  ck_assert_int_eq(ops->buffer_create(device, 2 * bytes, &buffer), OTR_STATUS_OK);
+  otr_page one = {buffer, 0}, two = {buffer, bytes};
+  ck_assert_int_eq(ops->kv_write(device, &shape, one, 1, FIRST, N, k, v), OTR_STATUS_OK);
+  ck_assert_int_eq(ops->kv_copy(device, &shape, two, one), OTR_STATUS_OK);
+  for (int32_t layer = 0; layer < 3; ++layer) {
+    ck_assert_int_eq(ops->kv_read(device, &shape, two, layer, 0, OTR_CHUNK, k_back, v_back), OTR_STATUS_OK);
+    for (int i = 0; i < ALL; ++i) {
+      int at = i - FIRST * HEADS * DIM;
+      bool written = layer == 1 && at >= 0 && at < HALVES;
+      ck_assert_uint_eq(k_back[i], written ? k[at] : 0);
+      ck_assert_uint_eq(v_back[i], written ? v[at] : 0);
+    }
+  }
+  ck_assert_int_eq(ops->buffer_read(device, buffer, 2 * bytes - 1, k_back, 2), OTR_STATUS_INVALID_ARGUMENT);
+  ck_assert_int_eq(ops->buffer_write(device, buffer, SIZE_MAX, k_back, 2), OTR_STATUS_INVALID_ARGUMENT);
+  ops->buffer_destroy(device, buffer);
+}
+
+START_TEST(storage_is_kept) {
+  subjects s;
+  open_all(&s);
+  for (int i = 0; i < s.n; ++i) check_storage(s.of[i].device[0]);
+  subjects_close(&s);
+}
+END_TEST
+
+/* Batch scope: on the reference, with one row's own outliers where there is one row; refused by every other device. */
+START_TEST(batch_scope_is_the_references) {
+  subjects s;
+  open_all(&s);
+  for (uint32_t seed = 0; seed < 20; ++seed) {
+    otr_case c = random_case(OTR_OP_QUANTIZE, seed, &effort_quick);
+    otr_case_image token, batch;
+    c.m = 1;
+    c.values = OTR_VALUES_OUTLIERS;
+    ck_assert_int_eq(otr_case_run(s.of[0].device[0], &c, NULL, &token, 1, NULL), OTR_STATUS_OK);
+    c.batch = 1;
+    ck_assert_int_eq(otr_case_run(s.of[0].device[0], &c, NULL, &batch, 1, NULL), OTR_STATUS_OK);
+    ck_assert_int_eq(otr_case_compare(&c, &token, &batch), OTR_STATUS_OK);
+    otr_case_image_free(&s.memory, &token);
+    otr_case_image_free(&s.memory, &batch);
+    for (int i = 1; i < s.n; ++i) {
+      ck_assert_int_eq(otr_case_run(s.of[i].device[0], &c, NULL, &batch, 1, NULL), OTR_STATUS_UNSUPPORTED);
+    }
+  }
+  subjects_close(&s);
+}
+END_TEST
+
 /* A harness that finds nothing is no harness: each mutant must be found, by the quick cases and by the self-check. */
 START_TEST(mutant_is_found) {
   const mutant *all;
@@ -139,6 +199,8 @@ static Suite *kernel_suite(void) {
   tcase_add_loop_test(operations, every_operation, 0, OTR_OP_COUNT);
   tcase_add_test(operations, self_check_passes);
   tcase_add_test(operations, float_mode_is_kept);
+  tcase_add_test(operations, storage_is_kept);
+  tcase_add_test(operations, batch_scope_is_the_references);
   tcase_add_loop_test(self, mutant_is_found, 0, mutants(&all));
   suite_add_tcase(suite, operations);
   if (options.op == NULL && options.device == NULL) suite_add_tcase(suite, self);
@@ -176,10 +238,23 @@ static bool parse(int argc, char **argv) {
   return true;
 }
 
+static void print_devices(void) {
+  for (const otr_backend *const *b = otr_backends(); *b != NULL; ++b) {
+    for (int32_t i = 0; i < (*b)->count(); ++i) {
+      otr_device_info info;
+      memset(&info, 0, sizeof info);
+      (*b)->describe(i, &info);
+      printf("  %s: %s\n", info.name, info.available ? info.isa : info.reason);
+    }
+  }
+  fflush(stdout);
+}
+
 int main(int argc, char **argv) {
   if (!parse(argc, argv)) return usage();
   if (options.bench) return kernel_bench(options.device, options.op);
   printf("kernel_check: %d random cases of each operation, --seed %u\n", options.effort.cases, options.seed);
+  print_devices();
   SRunner *runner = srunner_create(kernel_suite());
   srunner_run_all(runner, CK_ENV);
   int failed = srunner_ntests_failed(runner);

@@ -27,10 +27,7 @@ static bool open_backend(subjects *s, const otr_backend *backend, const char *on
     backend->describe(i, &to->info);
     bool wanted = reference || only == NULL || strncmp(to->info.name, only, strlen(only)) == 0;
     if (!wanted) continue;
-    if (!to->info.available) {
-      printf("%s: not here (%s)\n", to->info.name, to->info.reason);
-      continue;
-    }
+    if (!to->info.available) continue;
     s->n++;
     if (!open_threads(s, backend, i, to)) return false;
   }

@@ -57,7 +57,7 @@ size_t otr_linear_scratch_avx512vnni(int32_t k) {
 }
 
 INLINE __mmask16 mask16(int32_t n) {
-  return n >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << n) - 1u);
+  return (__mmask16)(n >= 16 ? 0xffffu : (1u << n) - 1u);
 }
 
 /* f16 bits of a file as the contract reads them: exponent 0 is +0, exponent 31 is +-65504. */

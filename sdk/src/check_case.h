@@ -19,9 +19,10 @@ typedef enum otr_case_values {
   OTR_VALUES_EDGES = 3,    /* 2^-40, 2^-14, 65504, 6 ... and their neighbours, zeros of both signs */
   OTR_VALUES_EXTREME = 4,  /* +-1: every q is +-127 */
   OTR_VALUES_ZERO = 5,
-  OTR_VALUES_MIXED = 6, /* each row one of the above */
-  OTR_VALUES_HUGE = 7,  /* plain, but the last of a row is just below 2^48: sums and products are NONFINITE */
-  OTR_VALUES_NAN = 8    /* plain, with NaN and infinities: nothing is promised but that nothing else breaks */
+  OTR_VALUES_ANY = 6,   /* any mantissa, magnitudes from 2^-24 to 2^7: all that exp tells apart */
+  OTR_VALUES_MIXED = 7, /* each row one of the above */
+  OTR_VALUES_HUGE = 8,  /* plain, but the last of a row is just below 2^48: sums and products are NONFINITE */
+  OTR_VALUES_NAN = 9    /* plain, with NaN and infinities: nothing is promised but that nothing else breaks */
 } otr_case_values;
 
 /** A case. Fields that an operation does not name are ignored. Static features: -1 is all. */

@@ -43,6 +43,8 @@ static float value(uint32_t *state, otr_case_values values) {
       return (r & 1) != 0 ? 1.0f : -1.0f;
     case OTR_VALUES_ZERO:
       return 0.0f;
+    case OTR_VALUES_ANY:
+      return otr_f32_of_bits((r & 0x807fffffu) | (103u + otr_data_next(state) % 31u) << 23);
     case OTR_VALUES_NAN:
       if (r % 16 == 0) return otr_f32_of_bits(0x7f800000u | (r & 0x80400000u));
       return plain(state);

@@ -75,7 +75,7 @@ static const otr_case cases[] = {
      .n_sequences = 2},
     {.code = OTR_OP_GLU, .values = OTR_VALUES_PLAIN, .m = 7, .k = 45, .kind = OTR_ACT_SILU, .alias = 1},
     {.code = OTR_OP_GLU, .values = OTR_VALUES_MIXED, .m = 5, .k = 33, .kind = OTR_ACT_GELU_TANH},
-    {.code = OTR_OP_ACT, .values = OTR_VALUES_MIXED, .m = 7, .k = 35, .kind = OTR_ACT_GELU_TANH},
+    {.code = OTR_OP_ACT, .values = OTR_VALUES_ANY, .m = 7, .k = 35, .kind = OTR_ACT_GELU_TANH},
     {.code = OTR_OP_ACT, .values = OTR_VALUES_MIXED, .m = 7, .k = 35, .kind = OTR_ACT_GELU_ERF},
     {.code = OTR_OP_ACT, .values = OTR_VALUES_EDGES, .m = 3, .k = 19, .kind = OTR_ACT_RELU},
     {.code = OTR_OP_ADD, .values = OTR_VALUES_EDGES, .m = 7, .k = 53},
