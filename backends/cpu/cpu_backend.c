@@ -26,4 +26,4 @@ static otr_status open_device(int32_t index, otr_memory *memory, otr_parallel *p
   return otr_cpu_device_open(&otr_reference_kernels, memory, parallel, out);
 }
 
-const otr_backend otr_cpu_backend = {"cpu", count, describe, open_device};
+const otr_backend otr_cpu_backend = {"cpu", count, describe, open_device, 0};

@@ -280,7 +280,15 @@ static size_t scratch_bytes(const otr_cpu_device *device, const otr_program *pro
   return (most + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE + CACHE_LINE;
 }
 
+static bool attends(const otr_program *program) {
+  for (int32_t i = 0; i < program->n_ops; i++)
+    if (program->ops[i].code == OTR_OP_ROPE_KV || program->ops[i].code == OTR_OP_ATTENTION) return true;
+  return false;
+}
+
+/** Entries of all page tables. */
 static size_t table_entries(const otr_program *program) {
+  if (!attends(program)) return 1;
   return (size_t)program->max_sequences * (size_t)(program->max_table > 0 ? program->max_table : 1);
 }
 
@@ -312,6 +320,7 @@ static otr_status prepare(otr_device *base, const otr_program *given, otr_prepar
   if (!p) return OTR_STATUS_NO_MEMORY;
   p->device = device;
   p->program = *program;
+  p->attends = attends(program);
   p->scratch_stride = scratch_bytes(device, program);
   p->ops = otr_memory_take_array(base->memory, (size_t)program->n_ops, sizeof *p->ops);
   p->workers = otr_memory_take_array(base->memory, threads, sizeof *p->workers);

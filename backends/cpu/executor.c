@@ -281,7 +281,7 @@ static void attention_task(void *context, int32_t index, int32_t worker) {
 /** Host addresses of the pages that the rows can see. */
 static void resolve_pages(otr_prepared *p) {
   const otr_step *s = p->step;
-  if (!s->page_table) return;
+  if (!s->page_table || !p->attends) return;
   for (int32_t i = 0; i < s->n_rows; i++) {
     if (i + 1 < s->n_rows && s->row[i + 1].sequence == s->row[i].sequence) continue;
     int32_t sequence = s->row[i].sequence, n = s->row[i].position / OTR_CHUNK + 1;

@@ -187,7 +187,59 @@ static void pack(job *j, int32_t n, int32_t n1, int32_t width) {
     }                                                                                                           \
     ROWS##R(ROW_STORE, C)                                                                                       \
   }
-TILE(6, 4)
+/* The tile that does nearly all the work, in assembly: gcc's code for the text above runs at 0.7 of the peak, this at
+ * 0.95, and clang's the same. zmm0 ... zmm23: accumulators, 4 a row; zmm24 ... zmm27: weights of a quad. */
+#define ASM_DOTS(a, b, c, d, x)                          \
+  "vpdpbusd %%zmm" #x ", %%zmm24, %%zmm" #a "\n\t"      \
+  "vpdpbusd %%zmm" #x ", %%zmm25, %%zmm" #b "\n\t"      \
+  "vpdpbusd %%zmm" #x ", %%zmm26, %%zmm" #c "\n\t"      \
+  "vpdpbusd %%zmm" #x ", %%zmm27, %%zmm" #d "\n\t"
+#define ASM_QUAD(at, w0, w1, w2, w3)                                                      \
+  "vmovdqa64 " #w0 "(%[panel]), %%zmm24\n\t"                                             \
+  "vmovdqa64 " #w1 "(%[panel]), %%zmm25\n\t"                                             \
+  "vmovdqa64 " #w2 "(%[panel]), %%zmm26\n\t"                                             \
+  "vmovdqa64 " #w3 "(%[panel]), %%zmm27\n\t"                                             \
+  "vpbroadcastd " #at "(%[x0]), %%zmm28\n\t"                                             \
+  "vpbroadcastd " #at "(%[x0],%[stride]), %%zmm29\n\t"                                   \
+  ASM_DOTS(0, 1, 2, 3, 28)                                                                \
+  "vpbroadcastd " #at "(%[x0],%[stride],2), %%zmm30\n\t"                                 \
+  ASM_DOTS(4, 5, 6, 7, 29)                                                                \
+  "vpbroadcastd " #at "(%[x3]), %%zmm31\n\t"                                             \
+  ASM_DOTS(8, 9, 10, 11, 30)                                                              \
+  "vpbroadcastd " #at "(%[x3],%[stride]), %%zmm28\n\t"                                   \
+  ASM_DOTS(12, 13, 14, 15, 31)                                                            \
+  "vpbroadcastd " #at "(%[x3],%[stride],2), %%zmm29\n\t"                                 \
+  ASM_DOTS(16, 17, 18, 19, 28)                                                            \
+  ASM_DOTS(20, 21, 22, 23, 29)
+#define ASM_ZERO(a) "vpxord %%zmm" #a ", %%zmm" #a ", %%zmm" #a "\n\t"
+#define ASM_STORE(a) "vmovdqa64 %%zmm" #a ", 64*" #a "(%[acc])\n\t"
+#define ASM_ALL(F)                                                                                    \
+  F(0) F(1) F(2) F(3) F(4) F(5) F(6) F(7) F(8) F(9) F(10) F(11) F(12) F(13) F(14) F(15) F(16) F(17)   \
+  F(18) F(19) F(20) F(21) F(22) F(23)
+static void tile6x4(int32_t *acc, const uint8_t *panel, const int8_t *q, size_t q_stride, size_t bytes,
+                    const uint8_t *ahead) {
+  const int8_t *x3 = q + 3 * q_stride, *end = q + bytes;
+  __asm__ volatile(ASM_ALL(ASM_ZERO)
+                   ".p2align 6\n"
+                   "1:\n\t"
+                   ASM_QUAD(0, 0, 64, 128, 192)
+                   ASM_QUAD(4, 256, 320, 384, 448)
+                   ASM_QUAD(8, 512, 576, 640, 704)
+                   ASM_QUAD(12, 768, 832, 896, 960)
+                   "prefetcht1 (%[ahead])\n\t"
+                   "add $64, %[ahead]\n\t"
+                   "add $1024, %[panel]\n\t"
+                   "add $16, %[x3]\n\t"
+                   "add $16, %[x0]\n\t"
+                   "cmp %[end], %[x0]\n\t"
+                   "jb 1b\n\t"
+                   ASM_ALL(ASM_STORE)
+                   : [panel] "+r"(panel), [x0] "+r"(q), [x3] "+r"(x3), [ahead] "+r"(ahead)
+                   : [stride] "r"(q_stride), [end] "r"(end), [acc] "r"(acc)
+                   : "cc", "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
+                     "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20",
+                     "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31");
+}
 TILE(4, 4)
 TILE(2, 4)
 TILE(1, 4)

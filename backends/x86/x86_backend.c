@@ -71,4 +71,10 @@ static otr_status open_device(int32_t index, otr_memory *memory, otr_parallel *p
   return otr_cpu_device_open(&devices[index].kernels, memory, parallel, out);
 }
 
-const otr_backend otr_x86_backend = {"x86", count, describe, open_device};
+#if OUTRIDER_X86_EVEX256
+#define N_BY_NAME 1
+#else
+#define N_BY_NAME 0
+#endif
+
+const otr_backend otr_x86_backend = {"x86", count, describe, open_device, N_BY_NAME};

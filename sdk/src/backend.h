@@ -82,6 +82,7 @@ typedef struct otr_backend {
   /** Fills name, backend, description, isa, reason, available, native_*, memory_bytes. */
   void (*describe)(int32_t index, otr_device_info *info);
   otr_status (*open)(int32_t index, otr_memory *memory, otr_parallel *parallel, otr_device **out);
+  int32_t n_by_name; /* devices at the end of the list that are only taken by name, never by "auto" */
 } otr_backend;
 
 /** The backends of this build in order of preference, the reference last. NULL-terminated. */
