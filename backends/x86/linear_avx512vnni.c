@@ -19,7 +19,8 @@ enum {
   WIDE_MAX_K = 8192,  /* most inputs of a wide panel */
   TILE_ROWS = 6,      /* rows of x that share a load of the panel */
   STREAM_ROWS = 4,    /* most rows of x for which weights are streamed, not packed */
-  STREAM_AHEAD = 8192 /* bytes that streamed weights are asked for ahead of their use */
+  STREAM_AHEAD = 4096, /* bytes that streamed weights are asked for ahead of their use */
+  OUTLIER_LINES = 4    /* cache lines of them that are asked for beside each outlier */
 };
 
 /* Up to 16 outliers of a row, by lane; what is beyond a lane's last is 0 and adds nothing. */
@@ -491,11 +492,14 @@ typedef void (*stream_fn)(int32_t *acc, const uint8_t *const row[4], const int8_
 
 /* j->sum [16] = lanesum<4> of row i's outliers, outputs n ... n+15, from the rows at data + offset. */
 static void stream_outliers(job *j, int32_t i, int32_t n, int32_t n1, const uint8_t *data, __m512i offset) {
+  /* Memory would be idle meanwhile: lines beyond those that the stream has asked for. */
+  const char *ahead = (const char *)data + (size_t)16 * (size_t)j->w->row_stride + STREAM_AHEAD;
   const int32_t *index = j->x->out_index + (size_t)i * (size_t)j->x->k;
   const float *value = j->x->out_value + (size_t)i * (size_t)j->x->k;
   __m512 lanes[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
   for (int32_t t = 0; t < j->x->n_out[i]; t++) {
     int32_t f = index[t], place = static_place(j->w, f);
+    for (int32_t p = 0; p < OUTLIER_LINES; p++) _mm_prefetch(ahead + 64 * (OUTLIER_LINES * t + p), _MM_HINT_T0);
     if (place >= 0) {
       __m512 v = static_weights(j->w, place, n, n1);
       lanes[f & 3] = _mm512_fmadd_ps(v, _mm512_set1_ps(value[t]), lanes[f & 3]);
