@@ -36,7 +36,7 @@ export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:allocator_may_return_null=1}
 build_and_run asan all -L quick
 build_and_run tsan all -L threads
 build_and_run clang all -L quick
-build_and_run debug all -R "test_session|test_positions"
+build_and_run debug all -R "test_hashes|test_session"
 build_and_run fuzz fuzz_targets -R ^fuzz_
 if build release all -DOUTRIDER_WERROR=ON; then run release; else failed+=("release (build)"); fi
 
