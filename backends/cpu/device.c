@@ -325,7 +325,8 @@ static otr_status prepare(otr_device *base, const otr_program *given, otr_prepar
   p->ops = otr_memory_take_array(base->memory, (size_t)program->n_ops, sizeof *p->ops);
   p->workers = otr_memory_take_array(base->memory, threads, sizeof *p->workers);
   p->scratch = otr_memory_take_array(base->memory, threads, p->scratch_stride);
-  p->page_base = otr_memory_take_array(base->memory, table_entries(program), sizeof *p->page_base);
+  /* Not cleared: each pass writes what it reads, and a page table's far end may never be touched. */
+  p->page_base = otr_memory_take(base->memory, table_entries(program) * sizeof *p->page_base, 64);
   p->block_first = otr_memory_take_array(base->memory, (size_t)program->max_rows + 1, sizeof *p->block_first);
   if (!p->ops || !p->workers || !p->scratch || !p->page_base || !p->block_first) {
     prepared_destroy(base, p);
