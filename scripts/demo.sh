@@ -17,9 +17,7 @@ build release outrider_command
 if [ ! -f "$model" ]; then
   source_model=$("$root/scripts/get-model.sh")
   say "converting to LLM.int8(), once: $model"
-  trap 'rm -f "$model.part.$$"' EXIT
-  "$outrider" convert "$source_model" "$model.part.$$" >/dev/null
-  mv -f "$model.part.$$" "$model"
+  "$outrider" convert "$source_model" "$model" >/dev/null # under another name until it is whole
 fi
 
 say "outrider run $model -p \"$prompt\""

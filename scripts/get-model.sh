@@ -36,7 +36,7 @@ if ! whole "$model"; then
   part=$model.part.$$
   for attempt in 1 2 3; do
     if fetch "$part" && whole "$part"; then break; fi
-    rm -f "$part"
+    rm -rf "$part" "$cache"/download.??????
     [ "$attempt" -lt 3 ] || fail "The model could not be downloaded, or its SHA-256 is not $sum."
     say "broken download: once more"
   done

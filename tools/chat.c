@@ -90,11 +90,15 @@ static void catch_interrupts(void) {
 
 /* ---- dialogue --------------------------------------------------------------------------------------------------- */
 
+/* Pages of 256: one that is kept and one to drop. */
+#define SLIDING_CONTEXT 512
+
 typedef struct dialogue {
   const arguments *a;
   tool_speaker speaker;
   otr_chat_message *messages;  // [n]; content is owned
   int32_t n, capacity;
+  int32_t n_ctx;  // positions of the empty session
   int32_t *held;  // [n_held] ids that the session has evaluated, by position
   int32_t n_held;
   full_rule full;  // what the user has said about a full context in this turn
@@ -168,6 +172,9 @@ static bool wants_slide(dialogue *d) {
 static otr_status make_room(dialogue *d, int32_t room) {
   if (otr_session_room(d->speaker.session) >= room) return OTR_STATUS_OK;
   if (!wants_slide(d)) return otr_fail(OTR_STATUS_CONTEXT_FULL, "/reset starts over; --ctx N gives more room");
+  if (d->n_ctx < SLIDING_CONTEXT)
+    return otr_fail(OTR_STATUS_CONTEXT_FULL, "%d positions are too few to slide in: --ctx %d or more", (int)d->n_ctx,
+                    SLIDING_CONTEXT);
   return otr_session_slide(d->speaker.session, 1, room);
 }
 
@@ -371,6 +378,7 @@ static otr_status open_without_interrupts(dialogue *d) {
   sigprocmask(SIG_BLOCK, &block, &old);
   otr_status status = tool_speaker_open(&d->a->options, &d->a->generation, d->a->model, false, &d->speaker);
   sigprocmask(SIG_SETMASK, &old, NULL);
+  if (status == OTR_STATUS_OK) d->n_ctx = otr_session_room(d->speaker.session);
   return status;
 }
 

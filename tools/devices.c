@@ -11,14 +11,20 @@ typedef struct arguments {
   int32_t check, json;
 } arguments;
 
-enum { KEY_CHECK = TOOL_KEY_OWN };
+enum { KEY_CHECK = TOOL_KEY_OWN, KEY_NO_CHECK };
 static const struct argp_option rows[] = {
-    {"check", KEY_CHECK, NULL, 0, "also run each device's self-check against the reference", 0}, TOOL_JSON_OPTION, {0}};
+    {"no-check", KEY_NO_CHECK, NULL, 0, "list only: no self-check against the reference", 0},
+    {"check", KEY_CHECK, NULL, OPTION_HIDDEN, "", 0},
+    TOOL_JSON_OPTION,
+    {0}};
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
   arguments *a = state->input;
   (void)arg;
   switch (key) {
+    case KEY_NO_CHECK:
+      a->check = 0;
+      return 0;
     case KEY_CHECK:
       a->check = 1;
       return 0;
@@ -85,7 +91,7 @@ static void print_text(const otr_device_info *info) {
 }
 
 int tool_devices(int argc, char **argv) {
-  arguments a = {0};
+  arguments a = {.check = 1};
   tool_parse(&argp, argc, argv, &a);
   otr_device_info *infos;
   int32_t n;

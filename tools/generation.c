@@ -23,7 +23,8 @@ enum {
 static const struct argp_option rows[] = {
     {"tokens", 'n', "N", 0, "most tokens of an answer (default 512; 0: until the model ends or the context is full)",
      1},
-    {"ctx", KEY_CTX, "N", 0, "positions of the context (default: the model's, at most 4096)", 1},
+    {"ctx", KEY_CTX, "N", 0,
+     "positions of the context (default: the model's, at most 4096; rounded up to a multiple of 256)", 1},
     {"temp", KEY_TEMPERATURE, "T", 0, "temperature (default 0: always the likeliest token)", 1},
     {"top-k", KEY_TOP_K, "K", 0, "sample among the K likeliest (default 0: all)", 1},
     {"top-p", KEY_TOP_P, "P", 0, "sample among the likeliest that reach P together (default 1: all)", 1},
@@ -45,7 +46,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
       g->n_ctx = (int32_t)tool_integer(state, "--ctx", arg, 1, 1 << 20);
       return 0;
     case KEY_TEMPERATURE:
-      g->sampler.temperature = (float)tool_number(state, "--temp", arg, 0.0, 1e6);
+      g->sampler.temperature = (float)tool_number(state, "--temp", arg, 0.0, 0x1p20);
+      if (g->sampler.temperature > 0.0f && g->sampler.temperature < 0x1p-20f)
+        argp_error(state, "--temp: %s is neither 0 nor at least 2^-20", arg);
       return 0;
     case KEY_TOP_K:
       g->sampler.top_k = (int32_t)tool_integer(state, "--top-k", arg, 0, INT32_MAX);
@@ -85,7 +88,10 @@ static otr_status open_parts(const tool_options *options, const tool_generation 
   OTR_TRY(tool_language_open(path, &out->language));
   if (!raw) OTR_TRY(tool_language_chat(path, generation->template_name, &out->language));
   OTR_TRY(tool_open(options, path, &out->model));
-  OTR_TRY(tool_text_status(otr_sampler_create(out->model.info.vocab, &generation->sampler, &out->sampler)));
+  /* An embedding may have more rows than there are tokens; what has no text is not sampled. */
+  int32_t vocab = otr_tokenizer_vocab(out->language.tokenizer);
+  if (vocab > out->model.info.vocab) vocab = out->model.info.vocab;
+  OTR_TRY(tool_text_status(otr_sampler_create(vocab, &generation->sampler, &out->sampler)));
   return tool_session(&out->model, generation->n_ctx, 0, 0, &out->session);
 }
 

@@ -18,7 +18,7 @@ typedef struct arguments {
 
 enum { KEY_CTX = TOOL_KEY_OWN, KEY_BATCH, SHOWN_ELEMENTS = 8, SHOWN_BYTES = 200 };
 static const struct argp_option rows[] = {
-    {"ctx", KEY_CTX, "N", 0, "positions of the session that is planned (default: the model's, at most 4096)", 0},
+    {"ctx", KEY_CTX, "N", 0, "positions of the session that is planned (default: the model's, at most 4096; rounded up to a multiple of 256)", 0},
     {"batch", KEY_BATCH, "N", 0, "rows of a pass of that session (default 512)", 0},
     TOOL_JSON_OPTION,
     {0}};

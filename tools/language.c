@@ -34,6 +34,10 @@ otr_status tool_language_chat(const char *path, const char *name, tool_language 
   language->chat = OTR_CHAT_NONE;
   if (otr_metadata_find(metadata, "tokenizer.chat_template", &value)) {
     status = tool_text_status(otr_chat_template_of_metadata(metadata, &language->chat));
+    if (status == OTR_STATUS_UNSUPPORTED)
+      status = otr_fail(status,
+                        "the model's chat template is not one of those known: `run --raw' takes a prompt that is "
+                        "rendered already, --template NAME takes another template");
   }
   otr_metadata_close(metadata);
   return status;
@@ -46,16 +50,20 @@ void tool_language_close(tool_language *language) {
 
 otr_status tool_encode(const tool_language *language, const char *text, size_t n_bytes, uint32_t flags, int32_t **ids,
                        int32_t *n) {
+  otr_status status = OTR_STATUS_BUFFER_TOO_SMALL;
   *ids = NULL;
-  otr_status status = otr_tokenizer_encode(language->tokenizer, text, n_bytes, flags, NULL, 0, n);
-  if (status != OTR_STATUS_OK && status != OTR_STATUS_BUFFER_TOO_SMALL) return tool_text_status(status);
-  OTR_TRY(tool_allocate((size_t)*n, sizeof **ids, (void **)ids));
-  status = tool_text_status(otr_tokenizer_encode(language->tokenizer, text, n_bytes, flags, *ids, *n, n));
-  if (status != OTR_STATUS_OK) {
+  /* A token is hardly ever less than a byte: the first try nearly always has room, the second always. */
+  for (size_t capacity = n_bytes + 4; status == OTR_STATUS_BUFFER_TOO_SMALL; capacity = (size_t)*n) {
     free(*ids);
     *ids = NULL;
+    if (capacity > INT32_MAX) return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "a text of %zu bytes is too long", n_bytes);
+    OTR_TRY(tool_allocate(capacity, sizeof **ids, (void **)ids));
+    status = otr_tokenizer_encode(language->tokenizer, text, n_bytes, flags, *ids, (int32_t)capacity, n);
   }
-  return status;
+  if (status == OTR_STATUS_OK) return status;
+  free(*ids);
+  *ids = NULL;
+  return tool_text_status(status);
 }
 
 /* The text of a special id, 0-terminated; NULL where there is none (the template's family's own is right then). */

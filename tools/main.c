@@ -80,5 +80,10 @@ int main(int argc, char **argv) {
   snprintf(name, sizeof name, "outrider %s", part->name);
   argv[first] = name; /* what the part's usage lines begin with */
   argp_program_version_hook = NULL;
-  return part->run(argc - first, argv + first);
+  int code = part->run(argc - first, argv + first);
+  if (code == TOOL_EXIT_OK && (fflush(stdout) != 0 || ferror(stdout))) {
+    fputs("outrider: input/output error: standard output could not be written\n", stderr);
+    code = TOOL_EXIT_FAILURE;
+  }
+  return code;
 }

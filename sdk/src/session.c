@@ -269,6 +269,8 @@ const float *otr_session_logits(const otr_session *s) {
   return s && s->has_logits ? s->logits : NULL;
 }
 
+int32_t otr_session_vocab(const otr_session *s) { return s ? s->model->config.vocab : 0; }
+
 const float *otr_session_hidden(const otr_session *s, int32_t *n_rows) {
   int32_t rows = s && s->hidden ? s->hidden_rows : 0;
   if (n_rows) *n_rows = rows;

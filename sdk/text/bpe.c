@@ -12,9 +12,11 @@ static bool pair(const void *model, const char *text, const otr_symbol *left, co
   return true;
 }
 
-/* A byte that has no token becomes the unknown one, or nothing where there is none. */
+/* A byte that has no token becomes the unknown one, or nothing where there is none. A control token is not for plain
+ * text, also where a file names it as the unknown one. */
 static void emit(otr_encoder *e, int32_t id) {
-  if (id < 0) id = e->vocabulary->unk;
+  const otr_vocabulary *v = e->vocabulary;
+  if (id < 0 && v->unk >= 0 && v->types[v->unk] != OTR_TOKEN_CONTROL) id = v->unk;
   if (id >= 0) otr_encoder_emit(e, id);
 }
 

@@ -32,6 +32,9 @@ static otr_status check_params(const loop *g) {
   for (int32_t i = 0; i < p->n_stop; ++i)
     if (p->stop[i] == NULL || p->stop[i][0] == '\0')
       return otr_text_fail(OTR_STATUS_INVALID_ARGUMENT, "stop string %d is empty", i);
+  if (otr_sampler_vocab(g->sampler) > otr_session_vocab(g->session))
+    return otr_text_fail(OTR_STATUS_INVALID_ARGUMENT, "the sampler is for %d logits, the session has %d",
+                         otr_sampler_vocab(g->sampler), otr_session_vocab(g->session));
   if (otr_sampler_vocab(g->sampler) > otr_tokenizer_vocab(g->tokenizer))
     return otr_text_fail(OTR_STATUS_INVALID_ARGUMENT, "the sampler is for %d logits, the tokenizer has %d ids",
                          otr_sampler_vocab(g->sampler), otr_tokenizer_vocab(g->tokenizer));

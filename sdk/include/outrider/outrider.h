@@ -424,6 +424,9 @@ OTR_API otr_status otr_eval_together(const otr_eval_item *items, int32_t n_items
  *  there are none. Owned by the session. */
 OTR_API const float *otr_session_logits(const otr_session *session);
 
+/** @return number of logits a row has: the model's vocabulary. 0 for NULL. */
+OTR_API int32_t otr_session_vocab(const otr_session *session);
+
 /** Hidden states of the last pass (sessions made with keep_hidden): [n_layers + 1, n_rows, dim]: the input of each block
  *  and, last, what the output layer reads (after the final norm). @param[out] n_rows rows of that pass. NULL when there
  *  are none. */

@@ -6,7 +6,7 @@
  * ## In short
  *     otr_tokenizer *tok;  otr_sampler *sampler;  otr_generate_result result = OTR_GENERATE_RESULT_INIT;
  *     otr_tokenizer_create(otr_model_metadata(model), NULL, &tok);
- *     otr_sampler_create(otr_tokenizer_vocab(tok), NULL, &sampler);          // greedy
+ *     otr_sampler_create(otr_tokenizer_vocab(tok), NULL, &sampler);          // greedy; at most otr_session_vocab
  *     otr_generate_params p = OTR_GENERATE_PARAMS_INIT;
  *     p.prompt = "Once upon a time";  p.encode_flags = OTR_ENCODE_ADD_SPECIAL;  p.on_piece = print_piece;
  *     otr_generate(session, tok, sampler, &p, &result);
