@@ -112,6 +112,12 @@ static otr_status read_numbers(const otr_gguf *gguf, otr_config *c) {
     return otr_fail(OTR_STATUS_BAD_FORMAT, "key %s.%s is %g; it must be given, 0 or at least 2^-60", c->arch->name,
                     c->arch->eps_key, eps);
   c->eps = (float)eps;
+  double scale;
+  OTR_TRY(read_number(gguf, c->arch, "attention.scale", 0.0, &scale));
+  if (scale != 0.0)
+    return otr_fail(OTR_STATUS_UNSUPPORTED,
+                    "key %s.attention.scale is %g: a score scale of a file's own is not supported", c->arch->name,
+                    scale);
   OTR_TRY(read_number(gguf, c->arch, "rope.freq_base", 10000.0, &c->rope_theta));
   if (!(c->rope_theta >= 1.0 && c->rope_theta <= 1e30))
     return otr_fail(OTR_STATUS_BAD_FORMAT, "key %s.rope.freq_base is %g; it must be at least 1", c->arch->name,

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "float_mode.h"
 #include "rope.h"
 #include "session.h"
 #include "status.h"
@@ -185,7 +186,9 @@ static otr_status run_pass(progress *p) {
   take_rows(p);
   for (int32_t i = 0; i < p->n; i++)
     if (p->taken[i] > 0) OTR_TRY(otr_session_prepare_rows(p->items[i].session, p->taken[i]));
+  otr_float_mode mode = otr_float_mode_enter();
   fill_step(p, &step);
+  otr_float_mode_leave(mode);
   int32_t row = 0;
   select_rows(p, &step, &row);
   OTR_TRY(run_program(p, p->host->forward.body, &step));

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "float_mode.h"
 #include "numerics.h"
 #include "status.h"
 
@@ -280,7 +281,9 @@ otr_status otr_forward_create(otr_model *m, const otr_forward_params *p, otr_for
   OTR_TRY(lay_out(m, p, f));
   f->ops = otr_memory_take_array(&m->runtime->memory, (size_t)f->capacity, sizeof *f->ops);
   if (!f->ops) return OTR_STATUS_NO_MEMORY;
+  otr_float_mode mode = otr_float_mode_enter();
   build(m, f);
+  otr_float_mode_leave(mode);
   otr_program body = program_of(m, p, f->ops, f->n_ops);
   otr_program head = program_of(m, p, f->ops + f->head_begin, f->n_ops - f->head_begin);
   OTR_TRY(device->ops->prepare(device, &body, &f->body));

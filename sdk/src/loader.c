@@ -127,8 +127,8 @@ static otr_status load_vector(loader *l, const otr_gguf_tensor *t, int32_t n, ot
 /** Rows [n, row_bytes] as they are, in place where a kernel can take them (16-byte aligned base and rows), else copied
  *  with rows of `padded_bytes`. */
 static otr_status load_rows(loader *l, const otr_gguf_tensor *t, size_t rows, size_t row_bytes, size_t padded_bytes,
-                            otr_ref *ref, bool *in_place) {
-  *in_place = l->address && row_bytes % 16 == 0 && ((uintptr_t)l->address + t->offset) % 16 == 0;
+                            size_t size, otr_ref *ref, bool *in_place) {
+  *in_place = l->address && row_bytes % (16 * size) == 0 && ((uintptr_t)l->address + t->offset) % 16 == 0;
   if (*in_place) {
     *ref = (otr_ref){l->model->mapped, (size_t)t->offset};
     l->model->mapped_bytes += l->filling ? 0 : t->bytes;
@@ -220,7 +220,7 @@ static otr_status load_static_columns(loader *l, const otr_gguf_tensor *t, otr_w
     l->model->mapped_bytes += l->filling ? 0 : columns->bytes;
     return OTR_STATUS_OK;
   }
-  return load_rows(l, columns, (size_t)w->n_static, row_bytes, row_bytes, &w->static_cols, &in_place);
+  return load_rows(l, columns, (size_t)w->n_static, row_bytes, row_bytes, sizeof(uint16_t), &w->static_cols, &in_place);
 }
 
 static otr_status load_converted(loader *l, const otr_gguf_tensor *t, otr_weight *w) {
@@ -236,7 +236,7 @@ static otr_status load_converted(loader *l, const otr_gguf_tensor *t, otr_weight
                     otr_ggml_type_name(t->type));
   }
   size_t padded = (k * size + 63) / 64 * 64;
-  OTR_TRY(load_rows(l, t, (size_t)w->n, k * size, padded, &w->data, &in_place));
+  OTR_TRY(load_rows(l, t, (size_t)w->n, k * size, padded, size, &w->data, &in_place));
   w->row_stride = (int64_t)((in_place ? k * size : padded) / size);
   const otr_gguf_tensor *scale;
   OTR_TRY(suffixed(l, t, ".scale", &scale));

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "float_mode.h"
 #include "pages.h"
 #include "rope.h"
 #include "session.h"
@@ -52,7 +53,9 @@ static otr_status begin(otr_runtime *r, const otr_source *source, const otr_mode
   atomic_fetch_add(&r->users, 1);
   otr_status status = otr_file_open(source, params->copy_weights != 0, &m->file);
   if (status == OTR_STATUS_OK) status = otr_gguf_read(&m->file, &r->memory, &m->gguf);
+  otr_float_mode mode = otr_float_mode_enter();
   if (status == OTR_STATUS_OK) status = otr_config_read(m->gguf, &m->config);
+  otr_float_mode_leave(mode);
   if (status == OTR_STATUS_OK) status = otr_rule_override(&params->outliers, &m->config.rule);
   if (status != OTR_STATUS_OK) {
     status = otr_fail_in(status, "%s", m->file.name[0] ? m->file.name : "model");
@@ -67,8 +70,10 @@ static otr_status finish_open(otr_model *m, const otr_model_params *params) {
   OTR_TRY(otr_load_weights(m, params));
   m->rope_inverse = otr_memory_take_array(&m->runtime->memory, (size_t)m->config.n_rot / 2, sizeof(double));
   if (!m->rope_inverse) return OTR_STATUS_NO_MEMORY;
+  otr_float_mode mode = otr_float_mode_enter();
   otr_rope_inverse(m->rope_inverse, m->config.rope_theta, m->config.n_rot,
                    m->config.has_rope_factors ? m->config.rope_factors : NULL);
+  otr_float_mode_leave(mode);
   read_name(m);
   return otr_pages_create(m, &m->pool);
 }

@@ -84,6 +84,7 @@ static otr_status open_checked(const checker *c, const otr_backend *backend, int
   }
   if (status != OTR_STATUS_OK) {
     info->check = OTR_CHECK_FAILED;
+    info->available = 0;
     snprintf(info->reason, sizeof info->reason, "%.*s", (int)sizeof info->reason - 1, otr_error_detail());
     return otr_fail_in(status, "%s", info->name);
   }

@@ -112,8 +112,9 @@ void otr_session_cut(otr_session *s, int32_t position) {
 }
 
 otr_status otr_session_create(otr_model *m, const otr_session_params *given, otr_session **out) {
-  if (!m || !out) return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "model or out is NULL");
+  if (!out) return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "out is NULL");
   *out = NULL;
+  if (!m) return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "model is NULL");
   otr_session_params p;
   OTR_TRY(read_params(m, given, &p));
   otr_session *s = otr_memory_take_array(&m->runtime->memory, 1, sizeof *s);
@@ -245,6 +246,8 @@ otr_status otr_session_prepare_rows(otr_session *s, int32_t n) {
     int32_t old = s->page[i];
     if (old != OTR_PAGE_NONE && !otr_pages_is_shared(m->pool, old)) continue;
     int32_t page = otr_pages_take(m->pool);
+    /* The other holder may have let go of it just now, and its slab with it: then it is this session's own. */
+    if (page == OTR_PAGE_NONE && old != OTR_PAGE_NONE && !otr_pages_is_shared(m->pool, old)) continue;
     if (page == OTR_PAGE_NONE) return otr_fail(OTR_STATUS_INTERNAL, "no KV page is left");
     otr_page ref = otr_pages_ref(m->pool, page);
     if (old != OTR_PAGE_NONE) {
@@ -269,7 +272,9 @@ const float *otr_session_logits(const otr_session *s) {
   return s && s->has_logits ? s->logits : NULL;
 }
 
-int32_t otr_session_vocab(const otr_session *s) { return s ? s->model->config.vocab : 0; }
+int32_t otr_session_vocab(const otr_session *s) {
+  return s ? s->model->config.vocab : 0;
+}
 
 const float *otr_session_hidden(const otr_session *s, int32_t *n_rows) {
   int32_t rows = s && s->hidden ? s->hidden_rows : 0;

@@ -458,7 +458,8 @@ OTR_API otr_status otr_session_slide(otr_session *session, int32_t keep, int32_t
 OTR_API void otr_session_cancel(otr_session *session);
 
 /** Writes the session's state (KV, token ids, position; little-endian, checksummed) in pieces to `write`, which returns
- *  0 to go on. @return OK, IO (write refused), INVALID_ARGUMENT, UNSUPPORTED (after a slide). */
+ *  0 to go on. @return OK, IO (write refused), INVALID_ARGUMENT, UNSUPPORTED (after a slide), NO_MEMORY (one page and layer of KV is
+ *  taken for the call, here and in load). */
 OTR_API otr_status otr_session_save(const otr_session *session,
                                     int32_t (*write)(void *user, const void *bytes, size_t n_bytes), void *user);
 /** @return bytes that otr_session_save would write now. */
