@@ -122,10 +122,12 @@ static void add_norm(builder *b, otr_ref out, otr_ref x, const otr_loaded *t) {
   touch(b, out);
 }
 
+static bool same_rule(otr_rule a, otr_rule b) {
+  return a.kind == b.kind && a.value == b.value;
+}
+
 static void add_quantize(builder *b, otr_ref x, int32_t k, otr_rule rule) {
-  bool held =
-      same_ref(x, b->quantized_x) && rule.kind == b->quantized_rule.kind && rule.value == b->quantized_rule.value;
-  if (held) return;
+  if (same_ref(x, b->quantized_x) && same_rule(rule, b->quantized_rule)) return;
   append(b, OTR_OP_QUANTIZE)->u.quantize = (otr_op_quantize){.out = b->f->quantized, .x = x, .k = k, .rule = rule};
   b->quantized_x = x;
   b->quantized_rule = rule;
@@ -135,10 +137,6 @@ static void add_round16(builder *b, otr_ref x, int32_t k) {
   if (same_ref(x, b->rounded_x)) return;
   append(b, OTR_OP_ROUND16)->u.round16 = (otr_op_round16){.out = b->f->rounded, .x = x, .k = k};
   b->rounded_x = x;
-}
-
-static bool same_rule(otr_rule a, otr_rule b) {
-  return a.kind == b.kind && a.value == b.value;
 }
 
 /** Linears of one input. Those of one type and rule that follow each other become one operation. */
