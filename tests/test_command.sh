@@ -40,10 +40,10 @@ says() {
 
 usage() {
   expect 0 --help
-  for part in run chat convert verify perplexity logits bench inspect devices tokenize; do
+  for part in run chat convert verify perplexity logits bench inspect formats devices tokenize; do
     grep -q "^  $part " "$folder/out" || fail "--help does not list $part"
   done
-  for part in run chat convert verify perplexity logits bench inspect devices tokenize; do
+  for part in run chat convert verify perplexity logits bench inspect formats devices tokenize; do
     expect 0 "$part" --help
     grep -q "^Usage: outrider $part " "$folder/out" || fail "$part --help has no usage line"
     grep -q "Exit codes" "$folder/out" || fail "$part --help does not name the exit codes"
@@ -58,7 +58,7 @@ usage() {
 }
 
 bad_usage() {
-  for part in run chat convert verify perplexity logits bench inspect tokenize; do expect 2 "$part"; done
+  for part in run chat convert verify perplexity logits bench inspect formats tokenize; do expect 2 "$part"; done
   expect 2 run "$folder/tiny.gguf"
   expect 2 run "$folder/tiny.gguf" another.gguf -p x
   expect 2 run "$folder/tiny.gguf" -p x -n -1
@@ -118,6 +118,23 @@ listing() {
   json 'j["plan"]["n_ctx"] == 512 and j["plan"]["n_batch"] == 64 and j["plan"]["quantizes"]'
   json 'any(t["name"] == "token_embd.weight" for t in j["tensors"])'
   json 'any(m["key"] == "general.architecture" and m["value"] == "llama" for m in j["metadata"])'
+}
+
+numbers() {
+  expect 0 formats -0.1 --absmax 0.5 --json
+  json '[f["format"] for f in j["formats"]] == ["FP32", "FP16", "BF16", "TF32", "FP8 E4M3", "FP8 E5M2", "INT8"]'
+  json 'j["formats"][4]["hex"] == "0x9D" and j["formats"][4]["value"] == -0.1015625 and j["formats"][6]["q"] == -25'
+  expect 0 formats 1000 --json --explain
+  json 'j["formats"][4]["kind"] == "nan" and j["formats"][4]["overflow"] and j["formats"][4]["value"] is None'
+  json 'len(j["formats"]) == 6 and all(len(f["steps"]) >= 4 for f in j["formats"])'
+  for value in nan inf -inf -nan -0 1e-9 1e300 0x1p-149; do
+    expect 0 formats $value --explain
+    grep -q '^FP8 E5M2 ' "$folder/out" || fail "formats $value"
+  done
+  expect 1 formats nan --absmax 1
+  expect 2 formats 1 2
+  expect 2 formats one
+  expect 2 formats 1 --absmax 0
 }
 
 # same ARGUMENT...: the hash of the first window is the one of the reference.
@@ -242,7 +259,7 @@ chats() {
 awk 'BEGIN { for (w = 0; w < 3; w++) { for (i = 0; i < 40; i++) printf "%d ", (i * 37 + w * 11 + 3) % 320; print "" } }' \
   >"$folder/ids"
 printf 'the rest is here\nand there\n\nthe other one\n' >"$folder/text"
-for group in ${3:-usage bad_usage failing listing hashes conversions measures texts chats}; do $group; done
+for group in ${3:-usage bad_usage failing listing numbers hashes conversions measures texts chats}; do $group; done
 if [ "$failures" != 0 ]; then
   echo "$failures failures"
   exit 1

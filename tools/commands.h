@@ -14,6 +14,7 @@
   X(logits, "hash or write the logits of token ids")                    \
   X(bench, "tokens per second beside the machine's limits")             \
   X(inspect, "show a model file's metadata, tensors and memory plan")   \
+  X(formats, "show a number in every number format")                    \
   X(devices, "list every backend, what it offers or why it is missing") \
   X(tokenize, "turn text into token ids and back")
 
