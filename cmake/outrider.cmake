@@ -24,14 +24,14 @@ function(outrider_library name objects node)
   endforeach()
 endfunction()
 
+# The others are unrolled by hand, and as fast with the options of the rest.
 set(OUTRIDER_KERNEL_FLAGS "" CACHE STRING "compiler options of ISA files that -Os would slow down")
 
-# outrider_isa(<options> <file>...): adds runtime sources of the current folder that are compiled with `options` and
-# OUTRIDER_KERNEL_FLAGS.
+# outrider_isa(<options> <file>...): adds runtime sources of the current folder that are compiled with `options`.
 function(outrider_isa options)
   foreach(file ${ARGN})
     set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/${file} TARGET_DIRECTORY outrider_objects
-      PROPERTIES COMPILE_OPTIONS "${options};${OUTRIDER_KERNEL_FLAGS}")
+      PROPERTIES COMPILE_OPTIONS "${options}")
     target_sources(outrider_objects PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/${file})
   endforeach()
 endfunction()

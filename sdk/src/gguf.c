@@ -52,7 +52,7 @@ static const otr_ggml_type types[] = {
 };
 
 const otr_ggml_type *otr_ggml_type_find(uint32_t type) {
-  return type < sizeof types / sizeof types[0] && types[type].name != NULL ? &types[type] : NULL;
+  return type < sizeof types / sizeof types[0] && types[type].block > 0 ? &types[type] : NULL;
 }
 
 const char *otr_ggml_type_name(uint32_t type) {

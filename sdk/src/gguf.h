@@ -37,10 +37,10 @@ enum {
   OTR_GGML_BF16 = 30
 };
 
-/** A tensor type: `block` values take `block_bytes`. */
+/** A tensor type: `block` values take `block_bytes`. The name stands in the struct: no relocations. */
 typedef struct otr_ggml_type {
-  const char *name;
-  uint32_t block, block_bytes;
+  char name[8];
+  uint16_t block, block_bytes;
 } otr_ggml_type;
 /** @return NULL for a type this library does not know of (it knows more than it can read). */
 const otr_ggml_type *otr_ggml_type_find(uint32_t type);
