@@ -40,10 +40,10 @@ says() {
 
 usage() {
   expect 0 --help
-  for part in run chat convert verify perplexity logits bench inspect formats devices tokenize; do
+  for part in run chat convert verify perplexity logits bench inspect plan formats devices tokenize; do
     grep -q "^  $part " "$folder/out" || fail "--help does not list $part"
   done
-  for part in run chat convert verify perplexity logits bench inspect formats devices tokenize; do
+  for part in run chat convert verify perplexity logits bench inspect plan formats devices tokenize; do
     expect 0 "$part" --help
     grep -q "^Usage: outrider $part " "$folder/out" || fail "$part --help has no usage line"
     grep -q "Exit codes" "$folder/out" || fail "$part --help does not name the exit codes"
@@ -58,7 +58,7 @@ usage() {
 }
 
 bad_usage() {
-  for part in run chat convert verify perplexity logits bench inspect formats tokenize; do expect 2 "$part"; done
+  for part in run chat convert verify perplexity logits bench inspect plan formats tokenize; do expect 2 "$part"; done
   expect 2 run "$folder/tiny.gguf"
   expect 2 run "$folder/tiny.gguf" another.gguf -p x
   expect 2 run "$folder/tiny.gguf" -p x -n -1
@@ -118,6 +118,21 @@ listing() {
   json 'j["plan"]["n_ctx"] == 512 and j["plan"]["n_batch"] == 64 and j["plan"]["quantizes"]'
   json 'any(t["name"] == "token_embd.weight" for t in j["tensors"])'
   json 'any(m["key"] == "general.architecture" and m["value"] == "llama" for m in j["metadata"])'
+}
+
+plans() {
+  expect 0 plan 176B --ctx 2048 --json
+  json 'abs(j["parameters"] - 176e9) < 1e6 and abs(j["weights"]["fp16"] - 352e9) < 1e6 and not j["exact"]'
+  json 'j["kv"][-1]["n_ctx"] == 2048 and j["weights"]["nf4 double"] < j["weights"]["nf4"] < j["weights"]["int8"]'
+  json 'next(d for d in j["devices"] if d["device"] == "8 GPUs of 24 GB")["positions"]["fp16"] == 0'
+  expect 0 plan "$folder/tiny.gguf" --json
+  json 'j["exact"] and j["parameters"] > 0 and all(d["positions"]["fp16"] > j["n_ctx"] for d in j["devices"])'
+  expect 0 plan "$folder/tiny.gguf" --ctx 8192 --columns 5 --lora-rank 8
+  expect 0 plan 1.3b
+  expect 1 plan 12
+  says "neither a file nor a number"
+  expect 1 plan "$folder/ids"
+  says "ids"
 }
 
 numbers() {
@@ -259,7 +274,7 @@ chats() {
 awk 'BEGIN { for (w = 0; w < 3; w++) { for (i = 0; i < 40; i++) printf "%d ", (i * 37 + w * 11 + 3) % 320; print "" } }' \
   >"$folder/ids"
 printf 'the rest is here\nand there\n\nthe other one\n' >"$folder/text"
-for group in ${3:-usage bad_usage failing listing numbers hashes conversions measures texts chats}; do $group; done
+for group in ${3:-usage bad_usage failing listing plans numbers hashes conversions measures texts chats}; do $group; done
 if [ "$failures" != 0 ]; then
   echo "$failures failures"
   exit 1

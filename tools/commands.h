@@ -5,17 +5,18 @@
 #define TOOL_COMMANDS_H
 
 /** X(name, what it does) in the order of the help. */
-#define TOOL_COMMANDS(X)                                                \
-  X(run, "answer a prompt")                                             \
-  X(chat, "talk with a model")                                          \
-  X(convert, "make an LLM.int8() model file of a GGUF")                 \
-  X(verify, "recompute the logits hash that a model file carries")      \
-  X(perplexity, "measure how well a model predicts a text")             \
-  X(logits, "hash or write the logits of token ids")                    \
-  X(bench, "tokens per second beside the machine's limits")             \
-  X(inspect, "show a model file's metadata, tensors and memory plan")   \
-  X(formats, "show a number in every number format")                    \
-  X(devices, "list every backend, what it offers or why it is missing") \
+#define TOOL_COMMANDS(X)                                                  \
+  X(run, "answer a prompt")                                               \
+  X(chat, "talk with a model")                                            \
+  X(convert, "make an LLM.int8() model file of a GGUF")                   \
+  X(verify, "recompute the logits hash that a model file carries")        \
+  X(perplexity, "measure how well a model predicts a text")               \
+  X(logits, "hash or write the logits of token ids")                      \
+  X(bench, "tokens per second beside the machine's limits")               \
+  X(inspect, "show a model file's metadata, tensors and memory plan")     \
+  X(plan, "estimate a model's memory in every scheme, and where it fits") \
+  X(formats, "show a number in every number format")                      \
+  X(devices, "list every backend, what it offers or why it is missing")   \
   X(tokenize, "turn text into token ids and back")
 
 #define TOOL_DECLARE(name, summary) int tool_##name(int argc, char **argv);
