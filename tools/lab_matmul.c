@@ -71,30 +71,91 @@ INLINE void panels(float *y, size_t ldy, const float *x, size_t ldx, const float
   }
 }
 
+/* ---- sums of GPTQ's triangles ------------------------------------------------------------------------------------ */
+
+typedef double doubles __attribute__((vector_size(64), aligned(8), may_alias));
+
+INLINE double dot(const double *a, const double *b, int32_t n) {
+  doubles s0 = {0}, s1 = s0, s2 = s0, s3 = s0;
+  int32_t i = 0;
+  for (; i + 32 <= n; i += 32) {
+    s0 += *(const doubles *)(a + i) * *(const doubles *)(b + i);
+    s1 += *(const doubles *)(a + i + 8) * *(const doubles *)(b + i + 8);
+    s2 += *(const doubles *)(a + i + 16) * *(const doubles *)(b + i + 16);
+    s3 += *(const doubles *)(a + i + 24) * *(const doubles *)(b + i + 24);
+  }
+  s0 = (s0 + s1) + (s2 + s3);
+  double sum = 0.0;
+  for (int32_t j = 0; j < 8; j++) sum += s0[j];
+  for (; i < n; i++) sum += a[i] * b[i];
+  return sum;
+}
+
+INLINE void combine(double *sum, const double *factors, const double *rows, size_t ld, int32_t n) {
+  doubles s0 = {0}, s1 = s0, s2 = s0, s3 = s0;
+  for (int32_t i = 0; i < n; i++, rows += ld) {
+    s0 += factors[i] * *(const doubles *)rows;
+    s1 += factors[i] * *(const doubles *)(rows + 8);
+    s2 += factors[i] * *(const doubles *)(rows + 16);
+    s3 += factors[i] * *(const doubles *)(rows + 24);
+  }
+  for (int32_t j = 0; j < 8; j++) {
+    sum[j] = s0[j];
+    sum[j + 8] = s1[j];
+    sum[j + 16] = s2[j];
+    sum[j + 24] = s3[j];
+  }
+}
+
+INLINE void axpy(float *y, float a, const float *x, int32_t n) {
+  int32_t i = 0;
+  for (; i + LAB_PANEL <= n; i += LAB_PANEL) *(lanes *)(y + i) += a * *(const lanes *)(x + i);
+  for (; i < n; i++) y[i] += a * x[i];
+}
+
+/* ---- for each instruction set ------------------------------------------------------------------------------------ */
+
+#define MATMUL_PARAMETERS                                                                                 \
+  float *y, size_t ldy, const float *x, size_t ldx, const float *packed, int32_t m, int32_t n, int32_t k, \
+      int32_t first, int32_t last
+#define VARIANT(name, attribute)                                                                                       \
+  attribute static void panels_##name(MATMUL_PARAMETERS) {                                                             \
+    panels(y, ldy, x, ldx, packed, m, n, k, first, last);                                                              \
+  }                                                                                                                    \
+  attribute static double dot_##name(const double *a, const double *b, int32_t n) {                                    \
+    return dot(a, b, n);                                                                                               \
+  }                                                                                                                    \
+  attribute static void combine_##name(double *sum, const double *factors, const double *rows, size_t ld, int32_t n) { \
+    combine(sum, factors, rows, ld, n);                                                                                \
+  }                                                                                                                    \
+  attribute static void axpy_##name(float *y, float a, const float *x, int32_t n) {                                    \
+    axpy(y, a, x, n);                                                                                                  \
+  }
+
+VARIANT(any, )
 #if defined(__x86_64__) || defined(__i386__)
-__attribute__((target("avx512f"))) static void panels_avx512(float *y, size_t ldy, const float *x, size_t ldx,
-                                                             const float *packed, int32_t m, int32_t n, int32_t k,
-                                                             int32_t first, int32_t last) {
-  panels(y, ldy, x, ldx, packed, m, n, k, first, last);
-}
-__attribute__((target("avx2"))) static void panels_avx2(float *y, size_t ldy, const float *x, size_t ldx,
-                                                        const float *packed, int32_t m, int32_t n, int32_t k,
-                                                        int32_t first, int32_t last) {
-  panels(y, ldy, x, ldx, packed, m, n, k, first, last);
-}
+VARIANT(avx2, __attribute__((target("avx2,fma"))))
+VARIANT(avx512, __attribute__((target("avx512f,fma"))))
+#define CALL(function, ...)                                                                           \
+  (__builtin_cpu_supports("avx512f")                                 ? function##_avx512(__VA_ARGS__) \
+   : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? function##_avx2(__VA_ARGS__)   \
+                                                                     : function##_any(__VA_ARGS__))
+#else
+#define CALL(function, ...) function##_any(__VA_ARGS__)
 #endif
 
-void lab_matmul(float *y, size_t ldy, const float *x, size_t ldx, const float *packed, int32_t m, int32_t n, int32_t k,
-                int32_t first, int32_t last) {
-#if defined(__x86_64__) || defined(__i386__)
-  if (__builtin_cpu_supports("avx512f")) {
-    panels_avx512(y, ldy, x, ldx, packed, m, n, k, first, last);
-    return;
-  }
-  if (__builtin_cpu_supports("avx2")) {
-    panels_avx2(y, ldy, x, ldx, packed, m, n, k, first, last);
-    return;
-  }
-#endif
-  panels(y, ldy, x, ldx, packed, m, n, k, first, last);
+void lab_matmul(MATMUL_PARAMETERS) {
+  CALL(panels, y, ldy, x, ldx, packed, m, n, k, first, last);
+}
+
+double lab_dot(const double *a, const double *b, int32_t n) {
+  return CALL(dot, a, b, n);
+}
+
+void lab_combine(double *sum, const double *factors, const double *rows, size_t ld, int32_t n) {
+  CALL(combine, sum, factors, rows, ld, n);
+}
+
+void lab_axpy(float *y, float a, const float *x, int32_t n) {
+  CALL(axpy, y, a, x, n);
 }

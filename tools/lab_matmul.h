@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Plain f32 matrix product of the lab: for comparison, outside the numerical contract. */
+/* Plain f32 matrix product of the lab, and what else it sums: for comparison, outside the numerical contract. */
 #ifndef TOOL_LAB_MATMUL_H
 #define TOOL_LAB_MATMUL_H
 
@@ -17,5 +17,14 @@ void lab_pack_row(float *packed, int32_t row, const float *values, size_t stride
  *  @param y, x rows of ldy and ldx floats @param n outputs in all */
 void lab_matmul(float *y, size_t ldy, const float *x, size_t ldx, const float *packed, int32_t m, int32_t n, int32_t k,
                 int32_t first, int32_t last);
+
+/* For GPTQ's triangles. */
+#define LAB_COMBINE 32 /* columns that lab_combine sums at a time */
+/** Sum of a[i] · b[i]. */
+double lab_dot(const double *a, const double *b, int32_t n);
+/** sum[LAB_COMBINE] = sum over i of factors[i] · rows[i · ld + j]. */
+void lab_combine(double *sum, const double *factors, const double *rows, size_t ld, int32_t n);
+/** y[n] += a · x[n]. */
+void lab_axpy(float *y, float a, const float *x, int32_t n);
 
 #endif

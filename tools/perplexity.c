@@ -7,7 +7,7 @@
 
 #include "commands.h"
 #include "common.h"
-#include "lab_f32.h"
+#include "lab.h"
 #include "score.h"
 #include "status.h"
 #include "windows.h"
@@ -118,18 +118,24 @@ static const struct argp argp = {
 typedef struct sources {
   tool_model model;
   otr_session *session;  // int8
-  lab_f32 *lab;          // f32
+  lab_model *lab;        // f32, all its layers kept
+  lab_weights *weights;
   int32_t vocab;
 } sources;
+
+static otr_status open_lab(const char *path, int32_t n_threads, sources *out) {
+  lab_scheme f32;
+  OTR_TRY(lab_scheme_parse("f32", &f32));
+  OTR_TRY(lab_open(path, n_threads, &out->lab));
+  return lab_weights_create(out->lab, &f32, NULL, true, &out->weights);
+}
 
 static otr_status open_sources(const arguments *a, sources *out) {
   *out = (sources){0};
   if (!a->f32) OTR_TRY(tool_open(&a->options, a->model, &out->model));
-  if (a->f32 || a->kl_base) {
-    OTR_TRY(lab_f32_open(a->f32 ? a->model : a->kl_base, a->options.n_threads, &out->lab));
-  }
-  out->vocab = a->f32 ? lab_f32_vocab(out->lab) : out->model.info.vocab;
-  if (out->lab && lab_f32_vocab(out->lab) != out->vocab) {
+  if (a->f32 || a->kl_base) OTR_TRY(open_lab(a->f32 ? a->model : a->kl_base, a->options.n_threads, out));
+  out->vocab = a->f32 ? lab_config(out->lab)->vocab : out->model.info.vocab;
+  if (out->lab && lab_config(out->lab)->vocab != out->vocab) {
     return otr_fail(OTR_STATUS_MISMATCH, "%s has another vocabulary", a->kl_base);
   }
   return OTR_STATUS_OK;
@@ -137,58 +143,46 @@ static otr_status open_sources(const arguments *a, sources *out) {
 
 static void close_sources(sources *s) {
   otr_session_destroy(s->session);
-  lab_f32_close(s->lab);
+  lab_weights_free(s->weights);
+  lab_close(s->lab);
   tool_close(&s->model);
 }
 
-static otr_status begin_window(const sources *s, const int32_t *ids, int32_t n) {
-  if (s->session) OTR_TRY(otr_session_truncate(s->session, 0));
-  return s->lab ? lab_f32_eval(s->lab, ids, n) : OTR_STATUS_OK;
-}
-
-/* ---- totals ----------------------------------------------------------------------------------------------------- */
-
-typedef struct totals {
-  double nll, nll_half, kl, kl_half;
-  uint64_t tokens, tokens_half, rows, rows_half, same;
-} totals;
+/* ---- windows ---------------------------------------------------------------------------------------------------- */
 
 typedef struct work {
   const arguments *a;
   sources s;
   tool_ids windows;
   float *logits, *base;  // [ROWS, vocab]; base: f32 beside int8, or NULL
+  float *hidden;         // [longest window, width]: what the lab's output layer reads
   FILE *nll_out, *top1_out;
-  totals t;
+  tool_tally t;
 } work;
+
+static otr_status begin_window(work *w, size_t window) {
+  if (w->s.session) OTR_TRY(otr_session_truncate(w->s.session, 0));
+  if (!w->s.lab) return OTR_STATUS_OK;
+  const tool_ids one = {w->windows.ids, w->windows.start + window, 1};
+  return lab_run(w->s.lab, w->s.weights, &one, NULL, w->hidden);
+}
 
 /* Row i of a window of n ids: `logits` predicts id i + 1. */
 static otr_status add_row(work *w, const int32_t *ids, int32_t n, int32_t i, const float *logits, const float *base) {
-  const bool half = i >= n / 2 - 1;
-  tool_score score = tool_score_row(logits, w->s.vocab);
+  double nll = 0.0;
+  tool_score score = tool_tally_row(&w->t, ids, n, i, logits, base, w->s.vocab, &nll);
   OTR_TRY(tool_write_words(w->top1_out, &score.top, 1));
-  if (base) {
-    tool_score other = tool_score_row(base, w->s.vocab);
-    double kl = tool_score_kl(base, other, logits, score, w->s.vocab);
-    w->t.kl += kl;
-    if (half) w->t.kl_half += kl;
-    w->t.same += other.top == score.top;
-  }
-  w->t.rows++;
-  w->t.rows_half += half;
   if (i + 1 == n) return OTR_STATUS_OK;
-  double nll = tool_score_nll(score, logits, ids[i + 1]);
   float stored = (float)nll;
-  w->t.nll += nll;
-  w->t.tokens++;
-  if (half) w->t.nll_half += nll;
-  w->t.tokens_half += half;
   return tool_write_words(w->nll_out, &stored, 1);
 }
 
 static otr_status score_rows(work *w, const int32_t *ids, int32_t n, int32_t first, int32_t count) {
   if (w->s.session) OTR_TRY(otr_session_eval(w->s.session, ids + first, count, w->logits));
-  if (w->s.lab) lab_f32_logits(w->s.lab, first, count, w->base ? w->base : w->logits);
+  if (w->s.lab) {
+    const float *x = w->hidden + (size_t)first * (size_t)lab_head_width(w->s.lab);
+    OTR_TRY(lab_logits(w->s.lab, w->s.weights, x, count, w->base ? w->base : w->logits));
+  }
   for (int32_t i = 0; i < count; i++) {
     const size_t at = (size_t)i * (size_t)w->s.vocab;
     OTR_TRY(add_row(w, ids, n, first + i, w->logits + at, w->base ? w->base + at : NULL));
@@ -199,7 +193,7 @@ static otr_status score_rows(work *w, const int32_t *ids, int32_t n, int32_t fir
 static otr_status score_window(work *w, size_t window) {
   const int32_t *ids = w->windows.ids + w->windows.start[window];
   const int32_t n = (int32_t)tool_ids_length(&w->windows, window);
-  OTR_TRY(begin_window(&w->s, ids, n));
+  OTR_TRY(begin_window(w, window));
   for (int32_t i = 0; i < n; i += ROWS) OTR_TRY(score_rows(w, ids, n, i, n - i < ROWS ? n - i : ROWS));
   return OTR_STATUS_OK;
 }
@@ -221,10 +215,6 @@ static otr_status score_all(work *w) {
 
 /* ---- output ----------------------------------------------------------------------------------------------------- */
 
-static double mean(double sum, uint64_t n) {
-  return n ? sum / (double)n : 0.0;
-}
-
 static otr_status outlier_share(const work *w, double *share) {
   otr_stats stats = {.struct_size = sizeof stats};
   *share = 0.0;
@@ -245,35 +235,36 @@ static void describe(const work *w, char device[64], char outliers[32]) {
 
 static otr_status print_json(const work *w, double share, double seconds) {
   char device[64], outliers[32];
-  const totals *t = &w->t;
+  const tool_tally *t = &w->t;
   describe(w, device, outliers);
-  double nll = mean(t->nll, t->tokens), half = mean(t->nll_half, t->tokens_half);
+  double nll = tool_mean(t->nll, t->tokens), half = tool_mean(t->nll_half, t->tokens_half);
   json_t *json =
       json_pack("{s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:f, s:s, s:s, s:s, s:f}", "ppl", exp(nll), "ppl_second_half",
                 exp(half), "nll", nll, "nll_second_half", half, "tokens", (json_int_t)t->tokens, "tokens_second_half",
                 (json_int_t)t->tokens_half, "windows", (json_int_t)w->windows.n, "outlier_share", share, "scheme",
                 w->a->f32 ? "f32" : "int8", "device", device, "outliers", outliers, "seconds", seconds);
   if (json && w->base) {
-    json_object_set_new(json, "kl", json_real(mean(t->kl, t->rows)));
-    json_object_set_new(json, "kl_second_half", json_real(mean(t->kl_half, t->rows_half)));
-    json_object_set_new(json, "top1_same", json_real(mean((double)t->same, t->rows)));
+    json_object_set_new(json, "kl", json_real(tool_mean(t->kl, t->rows)));
+    json_object_set_new(json, "kl_second_half", json_real(tool_mean(t->kl_half, t->rows_half)));
+    json_object_set_new(json, "top1_same", json_real(tool_mean((double)t->same, t->rows)));
   }
   return tool_print_json(json);
 }
 
 static void print_text(const work *w, double share, double seconds) {
-  const totals *t = &w->t;
+  const tool_tally *t = &w->t;
   char device[64], outliers[32];
   describe(w, device, outliers);
   printf("scheme             %s, device %s, outliers %s\n", w->a->f32 ? "f32" : "int8", device, outliers);
-  printf("perplexity         %.6f on %llu tokens of %zu windows\n", exp(mean(t->nll, t->tokens)),
+  printf("perplexity         %.6f on %llu tokens of %zu windows\n", exp(tool_mean(t->nll, t->tokens)),
          (unsigned long long)t->tokens, w->windows.n);
-  printf("of second halves   %.6f on %llu tokens\n", exp(mean(t->nll_half, t->tokens_half)),
+  printf("of second halves   %.6f on %llu tokens\n", exp(tool_mean(t->nll_half, t->tokens_half)),
          (unsigned long long)t->tokens_half);
   if (!w->a->f32) printf("outlier share      %.4f %%\n", 100.0 * share);
   if (w->base) {
-    printf("KL(f32 || int8)    %.6f, of second halves %.6f\n", mean(t->kl, t->rows), mean(t->kl_half, t->rows_half));
-    printf("same top token     %.3f %%\n", 100.0 * mean((double)t->same, t->rows));
+    printf("KL(f32 || int8)    %.6f, of second halves %.6f\n", tool_mean(t->kl, t->rows),
+           tool_mean(t->kl_half, t->rows_half));
+    printf("same top token     %.3f %%\n", 100.0 * tool_mean((double)t->same, t->rows));
   }
   printf("seconds            %.2f\n", seconds);
 }
@@ -293,6 +284,10 @@ static otr_status prepare(work *w) {
                     : tool_windows_text(a->model, a->file, &a->rule, &w->windows));
   OTR_TRY(tool_allocate(values, sizeof *w->logits, (void **)&w->logits));
   if (a->kl_base) OTR_TRY(tool_allocate(values, sizeof *w->base, (void **)&w->base));
+  if (w->s.lab) {
+    const size_t hidden = (size_t)longest(&w->windows) * (size_t)lab_head_width(w->s.lab);
+    OTR_TRY(tool_allocate(hidden, sizeof *w->hidden, (void **)&w->hidden));
+  }
   if (!a->f32) OTR_TRY(tool_session(&w->s.model, longest(&w->windows), ROWS, 0, &w->s.session));
   OTR_TRY(tool_create(a->nll_out, &w->nll_out));
   return tool_create(a->top1_out, &w->top1_out);
@@ -322,5 +317,6 @@ int tool_perplexity(int argc, char **argv) {
   tool_ids_free(&w.windows);
   free(w.logits);
   free(w.base);
+  free(w.hidden);
   return code;
 }

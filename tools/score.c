@@ -2,6 +2,7 @@
 #include "score.h"
 
 #include <math.h>
+#include <stdbool.h>
 
 tool_score tool_score_row(const float *logits, int32_t vocab) {
   tool_score score = {0.0, 0};
@@ -22,4 +23,28 @@ double tool_score_kl(const float *p, tool_score p_score, const float *q, tool_sc
     kl += (double)expf((float)log_p) * (log_p - ((double)q[i] - q_score.log_sum));
   }
   return kl;
+}
+
+tool_score tool_tally_row(tool_tally *t, const int32_t *ids, int32_t n, int32_t i, const float *logits,
+                          const float *base, int32_t vocab, double *nll) {
+  const bool half = i >= n / 2 - 1;
+  tool_score score = tool_score_row(logits, vocab);
+  if (base) {
+    tool_score other = tool_score_row(base, vocab);
+    double kl = tool_score_kl(base, other, logits, score, vocab);
+    t->kl += kl;
+    if (half) t->kl_half += kl;
+    t->same += other.top == score.top;
+  }
+  t->rows++;
+  t->rows_half += half;
+  if (i + 1 == n) return score;
+  double value = tool_score_nll(score, logits, ids[i + 1]);
+  if (nll) *nll = value;
+  t->nll += value;
+  t->nll_squares += value * value;
+  t->tokens++;
+  if (half) t->nll_half += value;
+  t->tokens_half += half;
+  return score;
 }
