@@ -146,6 +146,7 @@ static void bench_linears(const subject *s, int t, const tool_limits *limits) {
 /* The other operations on the shapes of SmolLM2-135M: a decoded token, and 128 rows. */
 static const otr_case bench_cases[] = {
     {.code = OTR_OP_EMBED, .m = 128, .k = 576, .n = 4096},
+    {.code = OTR_OP_POSITION, .m = 128, .k = 576},
     {.code = OTR_OP_NORM, .m = 1, .k = 576, .constant = 1e-5f},
     {.code = OTR_OP_NORM, .m = 128, .k = 576, .constant = 1e-5f},
     {.code = OTR_OP_QUANTIZE, .m = 1, .k = 576, .rule = {OTR_RULE_RELATIVE, 4.0f}},

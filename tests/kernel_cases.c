@@ -37,6 +37,7 @@ static const otr_case chosen[] = {
     /* sums and products of 2^48 and more, in the last place of a row */
     {.code = OTR_OP_ADD, .values = OTR_VALUES_HUGE, .m = 5, .k = 77},
     {.code = OTR_OP_GLU, .values = OTR_VALUES_HUGE, .m = 3, .k = 45, .kind = OTR_ACT_RELU},
+    {.code = OTR_OP_POSITION, .values = OTR_VALUES_HUGE, .m = 5, .k = 77},
     {.code = OTR_OP_EMBED, .values = OTR_VALUES_NAN, .m = 9, .k = 100, .n = 3},
     /* a middle page dropped, a window that ends on a page, more rows than a page has */
     {.code = OTR_OP_ATTENTION,
@@ -137,12 +138,19 @@ static void random_embed(uint32_t *state, otr_case *c, const effort *e) {
   c->constant = chance(state, 2) ? 0.0f : 5.656854f;
 }
 
+static void random_position(uint32_t *state, otr_case *c, const effort *e) {
+  c->k = dimension(state, e->max_dim);
+  c->position = chance(state, 2) ? 0 : below(state, 300);
+  c->logits = 0;
+}
+
 static void random_norm(uint32_t *state, otr_case *c, const effort *e) {
   static const float eps[] = {1e-5f, 1e-6f, 0.0f, 0x1p-60f};
   c->k = dimension(state, e->max_dim);
   c->groups = chance(state, 3) ? 1 + below(state, 5) : 1;
+  c->wide = chance(state, 3);
   c->kind = below(state, 2);
-  c->bias = c->kind == OTR_NORM_LAYER && !chance(state, 3);
+  c->bias = c->kind == OTR_NORM_LAYER && !c->wide && !chance(state, 3);
   c->alias = below(state, 2);
   c->constant = eps[below(state, 4)];
 }
@@ -234,9 +242,9 @@ void case_print(FILE *to, const otr_case *c) {
   fprintf(to, "%s %s seed=%u m=%d+%d", otr_op_name(c->code), values[c->values], c->seed, c->m, c->extra_rows);
   if (c->logits) fprintf(to, " logits");
   if (c->k) fprintf(to, " k=%d", c->k);
-  if (c->n) fprintf(to, " n=%d parts=%d,%d static=%d wide=%d", c->n, c->n_parts, c->n_next, c->n_static, c->wide);
-  fprintf(to, " kind=%d bias=%d groups=%d alias=%d rule=%d,%g constant=%g", c->kind, c->bias, c->groups, c->alias,
-          (int)c->rule.kind, (double)c->rule.value, (double)c->constant);
+  if (c->n) fprintf(to, " n=%d parts=%d,%d static=%d", c->n, c->n_parts, c->n_next, c->n_static);
+  fprintf(to, " wide=%d kind=%d bias=%d groups=%d alias=%d rule=%d,%g constant=%g", c->wide, c->kind, c->bias,
+          c->groups, c->alias, (int)c->rule.kind, (double)c->rule.value, (double)c->constant);
   if (c->n_heads) {
     fprintf(to, " heads=%d/%d d=%d rot=%d slopes=%d window=%d position=%d sequences=%d dropped=%x", c->n_heads,
             c->n_kv_heads, c->head_dim, c->n_rot, c->slopes, c->window, c->position, c->n_sequences, c->dropped);

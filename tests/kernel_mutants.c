@@ -249,13 +249,14 @@ static void attention_one_slope(otr_found *found, const otr_attend *a, void *scr
 /* ---- the list ---------------------------------------------------------------------------------------------------- */
 
 int mutants(const mutant **out) {
-  static mutant all[24];
+  static mutant all[32];
   int n = 0;
 #define MUTANT(op, entry, function)                     \
   all[n] = (mutant){#function, OTR_OP_##op, REFERENCE}; \
   all[n++].kernels.entry = function;
   MUTANT(ADD, add, add_without_tidy)
   MUTANT(ADD, add, add_missing_nonfinite)
+  MUTANT(POSITION, add, add_without_tidy)
   MUTANT(ACT, act, act_past_the_end)
   MUTANT(ACT, act, act_wrong_tail)
   MUTANT(GLU, glu, glu_of_libm)

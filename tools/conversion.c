@@ -56,8 +56,7 @@ typedef struct conversion {
 
 static bool has_columns(const conversion *c, const otr_tensor_rule *rule) {
   /* An embedding that is not the output layer, too, is only read by rows of Eq. */
-  bool is_linear = rule->role != OTR_ROLE_TOKEN_EMBD || c->config.tied_head;
-  return c->params->f16_columns_all != 0 && is_linear;
+  return c->params->f16_columns_all != 0 && otr_config_multiplies(&c->config, (otr_role)rule->role);
 }
 
 /* Adds the tensor of `name`, where there is one. */
@@ -69,17 +68,16 @@ static void add_part(conversion *c, const char *name, part_kind kind, const otr_
   p->source = source;
   c->total += source->bytes;
   if (rule == NULL) return;
-  if ((rule->flags & OTR_TENSOR_ROTATED) != 0 && !c->config.rotated_order) {
-    p->order.head_dim = c->config.head_dim;
-    p->order.n_rot = c->config.n_rot;
-  }
+  p->order = otr_config_order(&c->config, rule);
   if (kind == PART_VECTOR) return;
   p->type = otr_glob_any(c->params->keep_f16, c->params->n_keep_f16, name) ? OTR_WEIGHT_F16 : OTR_WEIGHT_INT8;
   p->n_static = p->type == OTR_WEIGHT_INT8 && has_columns(c, rule) ? (int32_t)source->dims[0] : 0;
 }
 
-static void add_rule(conversion *c, const otr_tensor_rule *rule, int32_t layer) {
+static void add_role(conversion *c, int32_t role, int32_t layer) {
   char name[OTR_NAME_BYTES];
+  const otr_tensor_rule *rule = otr_config_role(&c->config, (otr_role)role);
+  if (rule == NULL) return;
   otr_tensor_name(name, rule, layer, ".weight");
   add_part(c, name, (rule->flags & OTR_TENSOR_VECTOR) != 0 ? PART_VECTOR : PART_WEIGHT, rule);
   if ((rule->flags & OTR_TENSOR_BIAS) == 0) return;
@@ -89,18 +87,14 @@ static void add_rule(conversion *c, const otr_tensor_rule *rule, int32_t layer) 
 
 /* All tensors in the order in which a token meets them. */
 static otr_status list_parts(conversion *c) {
-  const otr_arch *arch = c->config.arch;
   c->room = c->gguf->n_tensors;
   c->parts = otr_memory_take_array(c->memory, (size_t)c->room, sizeof *c->parts);
   if (c->parts == NULL) return OTR_STATUS_NO_MEMORY;
   add_part(c, "rope_freqs.weight", PART_VECTOR, NULL);
-  for (int32_t i = 0; i < arch->n_tensors; ++i)
-    if (arch->tensors[i].role == OTR_ROLE_TOKEN_EMBD) add_rule(c, &arch->tensors[i], 0);
+  for (int32_t role = OTR_ROLE_TOKEN_EMBD; role < OTR_ROLE_OUTPUT_NORM; ++role) add_role(c, role, 0);
   for (int32_t layer = 0; layer < c->config.n_layers; ++layer)
-    for (int32_t i = 0; i < arch->n_tensors; ++i)
-      if (arch->tensors[i].role < OTR_LAYER_ROLES) add_rule(c, &arch->tensors[i], layer);
-  for (int32_t i = 0; i < arch->n_tensors; ++i)
-    if (arch->tensors[i].role > OTR_ROLE_TOKEN_EMBD) add_rule(c, &arch->tensors[i], 0);
+    for (int32_t role = 0; role < OTR_LAYER_ROLES; ++role) add_role(c, role, layer);
+  for (int32_t role = OTR_ROLE_OUTPUT_NORM; role < OTR_ROLES; ++role) add_role(c, role, 0);
   return OTR_STATUS_OK;
 }
 

@@ -41,9 +41,15 @@ static void add(float *x, const float *y, size_t n) {
 static void run_step(lab_model *lab, const lab_block *b, const otr_block_step *s, float *const *slot, int32_t m) {
   const otr_config *c = lab->config;
   const size_t rows = (size_t)m;
-  switch (s->kind) {
+  switch ((otr_step_kind)s->kind) {
     case OTR_STEP_NORM:
       lab_norm(lab, slot[s->out[0]], slot[s->in], &b->tensors->role[s->role[0]], m, 1, c->dim);
+      break;
+    case OTR_STEP_HEAD_NORM:
+      if (b->tensors->role[s->role[0]].values) {
+        const int32_t heads = s->in == OTR_SLOT_Q ? c->n_heads : c->n_kv_heads;
+        lab_norm(lab, slot[s->in], slot[s->in], &b->tensors->role[s->role[0]], m, heads, c->head_dim);
+      }
       break;
     case OTR_STEP_LINEAR:
       run_linears(lab, b, s, slot[s->in], slot, m);
@@ -52,10 +58,15 @@ static void run_step(lab_model *lab, const lab_block *b, const otr_block_step *s
       lab_attention(lab, slot[s->out[0]], m);
       break;
     case OTR_STEP_GLU:
-      lab_activate(lab, c->arch->act, slot[s->out[0]], slot[s->in], rows * (size_t)c->ffn_dim);
+      lab_activate(lab, c->act, slot[s->out[0]], slot[s->in], rows * (size_t)c->ffn_dim);
+      break;
+    case OTR_STEP_ACT:
+      lab_activate(lab, c->act, slot[s->in], NULL, rows * (size_t)c->ffn_dim);
       break;
     case OTR_STEP_ADD:
       add(slot[s->out[0]], slot[s->in], rows * (size_t)c->dim);
+      break;
+    case OTR_STEP_END:
       break;
   }
 }
@@ -66,7 +77,7 @@ otr_status lab_block_run(lab_model *lab, const lab_block *block, float *x, int32
   memcpy(slot, lab->pass->slot, sizeof slot);
   slot[OTR_SLOT_X] = x;
   otr_parallel_begin(lab->parallel);
-  for (int32_t i = 0; i < lab->config->arch->n_steps; i++) run_step(lab, block, &lab->config->arch->block[i], slot, n);
+  for (int32_t i = 0; i < lab->config->n_steps; i++) run_step(lab, block, &lab->config->block[i], slot, n);
   otr_parallel_end(lab->parallel);
   return OTR_STATUS_OK;
 }

@@ -13,7 +13,7 @@
 
 typedef struct entry {
   source_tensor tensor;
-  const otr_gguf_tensor *from;
+  otr_tensor_view view;
   otr_row_order order;
 } entry;
 
@@ -27,55 +27,59 @@ struct source {
   char path[512];
 };
 
-static otr_status add(source *s, const otr_tensor_rule *rule, int32_t layer, const char *suffix) {
-  char name[OTR_NAME_BYTES];
-  if (rule)
-    otr_tensor_name(name, rule, layer, suffix);
-  else
-    snprintf(name, sizeof name, "rope_freqs%s", suffix);
-  const otr_gguf_tensor *from = otr_gguf_find(s->gguf, name);
-  if (!from || s->n == s->room) return OTR_STATUS_OK;
+static otr_status add(source *s, const otr_tensor_rule *rule, int32_t layer, const char *name, bool is_bias,
+                      const otr_tensor_view *view) {
+  if (!view->tensor || s->n == s->room) return OTR_STATUS_OK;
   entry *e = &s->entries[s->n++];
-  e->from = from;
   source_tensor *t = &e->tensor;
-  memcpy(t->name, name, sizeof name);
+  e->view = *view;
+  if (rule) e->order = otr_config_order(&s->config, rule);
+  snprintf(t->name, sizeof t->name, "%s", name);
   t->rule = rule;
   t->layer = layer;
-  t->is_bias = strcmp(suffix, ".bias") == 0;
-  t->is_vector = !rule || t->is_bias || (rule->flags & OTR_TENSOR_VECTOR) != 0;
-  int32_t rows = rule ? otr_config_extent(&s->config, rule->n) : s->config.n_rot / 2;
-  t->n = t->is_vector ? 1 : rows;
-  t->k = t->is_vector ? rows : otr_config_extent(&s->config, rule->k);
-  t->bytes = from->bytes;
-  if (from->dims[0] != (uint64_t)t->k || from->dims[1] != (uint64_t)t->n || from->dims[2] != 1 || from->dims[3] != 1)
-    return otr_fail(OTR_STATUS_BAD_FORMAT, "%s: tensor %s is not [%d, %d]", s->path, name, (int)t->n, (int)t->k);
-  if (!otr_dequantize_supported(from->type))
-    return otr_fail(OTR_STATUS_UNSUPPORTED,
-                    "%s: tensor %s is of type %s: this needs the source model, not a converted one", s->path, name,
-                    otr_ggml_type_name(from->type));
-  if (rule && (rule->flags & OTR_TENSOR_ROTATED) != 0 && !s->config.rotated_order)
-    e->order = (otr_row_order){s->config.head_dim, s->config.n_rot};
+  t->is_bias = is_bias;
+  t->is_vector = !rule || is_bias || (rule->flags & OTR_TENSOR_VECTOR) != 0;
+  t->n = view->n;
+  t->k = view->k;
+  t->bytes = t->is_vector ? view->tensor->bytes : (uint64_t)t->n * view->tensor->row_bytes;
+  if (otr_dequantize_supported(view->tensor->type)) return OTR_STATUS_OK;
+  return otr_fail(OTR_STATUS_UNSUPPORTED,
+                  "%s: tensor %s is of type %s: this needs the source model, not a converted one", s->path,
+                  view->tensor->name, otr_ggml_type_name(view->tensor->type));
+}
+
+static otr_status add_role(source *s, int32_t role, int32_t layer) {
+  const otr_tensor_rule *rule = otr_config_role(&s->config, (otr_role)role);
+  for (int32_t bias = 0; rule && bias < 2; bias++) {
+    char name[OTR_NAME_BYTES];
+    otr_tensor_view view;
+    otr_tensor_name(name, rule, layer, bias ? ".bias" : ".weight");
+    otr_status status = otr_config_view(&s->config, s->gguf, rule, layer, bias != 0, &view);
+    if (status != OTR_STATUS_OK) return otr_fail_in(status, "%s", s->path);
+    OTR_TRY(add(s, rule, layer, name, bias != 0, &view));
+  }
   return OTR_STATUS_OK;
 }
 
-static otr_status add_rule(source *s, const otr_tensor_rule *rule, int32_t layer) {
-  OTR_TRY(add(s, rule, layer, ".weight"));
-  return rule->flags & OTR_TENSOR_BIAS ? add(s, rule, layer, ".bias") : OTR_STATUS_OK;
+/* RoPE's divisors that are tensors. */
+static otr_status add_factors(source *s, const char *name) {
+  otr_tensor_view view = {.tensor = otr_gguf_find(s->gguf, name), .n = 1, .k = s->config.n_rot / 2};
+  if (view.tensor && (view.tensor->dims[0] != (uint64_t)view.k || view.tensor->dims[1] != 1))
+    return otr_fail(OTR_STATUS_BAD_FORMAT, "%s: tensor %s is not %d values", s->path, name, (int)view.k);
+  return add(s, NULL, 0, name, false, &view);
 }
 
 static otr_status list(source *s) {
-  const otr_arch *arch = s->config.arch;
-  s->room = s->gguf->n_tensors;
+  s->room = 4 * s->gguf->n_tensors; /* a fused one is up to three */
   s->entries = otr_memory_take_array(s->memory, (size_t)s->room, sizeof *s->entries);
   if (!s->entries) return OTR_STATUS_NO_MEMORY;
-  OTR_TRY(add(s, NULL, 0, ".weight"));
-  for (int32_t i = 0; i < arch->n_tensors; i++)
-    if (arch->tensors[i].role == OTR_ROLE_TOKEN_EMBD) OTR_TRY(add_rule(s, &arch->tensors[i], 0));
+  OTR_TRY(add_factors(s, "rope_freqs.weight"));
+  OTR_TRY(add_factors(s, "rope_factors_short.weight"));
+  OTR_TRY(add_factors(s, "rope_factors_long.weight"));
+  for (int32_t role = OTR_ROLE_TOKEN_EMBD; role < OTR_ROLE_OUTPUT_NORM; role++) OTR_TRY(add_role(s, role, 0));
   for (int32_t layer = 0; layer < s->config.n_layers; layer++)
-    for (int32_t i = 0; i < arch->n_tensors; i++)
-      if (arch->tensors[i].role < OTR_LAYER_ROLES) OTR_TRY(add_rule(s, &arch->tensors[i], layer));
-  for (int32_t i = 0; i < arch->n_tensors; i++)
-    if (arch->tensors[i].role > OTR_ROLE_TOKEN_EMBD) OTR_TRY(add_rule(s, &arch->tensors[i], 0));
+    for (int32_t role = 0; role < OTR_LAYER_ROLES; role++) OTR_TRY(add_role(s, role, layer));
+  for (int32_t role = OTR_ROLE_OUTPUT_NORM; role < OTR_ROLES; role++) OTR_TRY(add_role(s, role, 0));
   return OTR_STATUS_OK;
 }
 
@@ -137,22 +141,24 @@ const source_tensor *source_find(const source *s, const char *name) {
 }
 
 static otr_status read_row(const source *s, const entry *e, int32_t row, float *out) {
-  const uint8_t *data = otr_file_address(&s->file) + e->from->offset + (uint64_t)row * e->from->row_bytes;
-  if (!otr_dequantize_row(out, data, e->from->type, (size_t)e->tensor.k))
+  const otr_gguf_tensor *from = e->view.tensor;
+  const uint8_t *data = otr_file_address(&s->file) + from->offset + (uint64_t)(e->view.first + row) * from->row_bytes;
+  if (!otr_dequantize_row(out, data, from->type, (size_t)e->tensor.k))
     return otr_fail(OTR_STATUS_BAD_FORMAT, "%s: tensor %s holds a value that is not finite", s->path, e->tensor.name);
   return OTR_STATUS_OK;
 }
 
-/* A bias of a rotated linear: its elements are in the order of the rows. */
+/* Values of a whole tensor, of which these may be a part, in the order of the rows. */
 static otr_status read_vector(const source *s, const entry *e, float *out) {
-  OTR_TRY(read_row(s, e, 0, out));
-  if (e->order.head_dim == 0) return OTR_STATUS_OK;
-  float *copy;
-  OTR_TRY(tool_allocate((size_t)e->tensor.k, sizeof *copy, (void **)&copy));
-  memcpy(copy, out, (size_t)e->tensor.k * sizeof *copy);
-  for (int32_t i = 0; i < e->tensor.k; i++) out[i] = copy[otr_row_source(e->order, i)];
-  free(copy);
-  return OTR_STATUS_OK;
+  const otr_gguf_tensor *from = e->view.tensor;
+  size_t n = (size_t)(from->dims[0] * from->dims[1]);
+  float *all;
+  OTR_TRY(tool_allocate(n, sizeof *all, (void **)&all));
+  bool good = otr_dequantize_row(all, otr_file_address(&s->file) + from->offset, from->type, n);
+  for (int32_t i = 0; good && i < e->tensor.k; i++) out[i] = all[e->view.first + otr_row_source(e->order, i)];
+  free(all);
+  if (good) return OTR_STATUS_OK;
+  return otr_fail(OTR_STATUS_BAD_FORMAT, "%s: tensor %s holds a value that is not finite", s->path, e->tensor.name);
 }
 
 otr_status source_rows(const source *s, const source_tensor *tensor, int32_t first, int32_t count, float *out) {

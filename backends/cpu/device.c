@@ -201,6 +201,10 @@ static void resolve(otr_host_op *h, const otr_op *op, const otr_program *program
       h->weight[0] = host_weight(&op->u.embed.table);
       h->y = otr_cpu_host(op->u.embed.position_table);
       break;
+    case OTR_OP_POSITION:
+      h->out = otr_cpu_host(op->u.position.x);
+      h->y = otr_cpu_host(op->u.position.table);
+      break;
     case OTR_OP_NORM:
       h->out = otr_cpu_host(op->u.norm.out);
       h->x = otr_cpu_host(op->u.norm.x);

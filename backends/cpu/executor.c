@@ -27,6 +27,11 @@ static int32_t rows_of(const otr_op *op, const otr_step *step) {
   return op->rows == OTR_ROWS_LOGITS ? step->n_logits : step->n_rows;
 }
 
+/** Row `position + offset` of a table of positions; what lies beyond it never comes so far. */
+static const float *position_row(const float *table, int32_t position, int32_t n_positions, int32_t width) {
+  return table + (size_t)(position < n_positions ? position : n_positions - 1) * (size_t)width;
+}
+
 static void embed_rows(const otr_host_op *h, const otr_step *step, otr_found *found, int32_t r0, int32_t r1) {
   const otr_op_embed *o = &h->op->u.embed;
   size_t width = (size_t)o->width;
@@ -37,10 +42,8 @@ static void embed_rows(const otr_host_op *h, const otr_step *step, otr_found *fo
       continue;
     }
     const float *position = h->y;
-    if (position) {
-      int32_t at = step->row[i].position + o->position_offset;
-      position += (size_t)(at < o->n_positions ? at : o->n_positions - 1) * width;
-    }
+    if (position)
+      position = position_row(position, step->row[i].position + o->position_offset, o->n_positions, o->width);
     otr_embed_row(found, out, &h->weight[0], step->token[i], o->has_scale, o->scale, position);
   }
 }
@@ -73,6 +76,26 @@ static void rope_kv_rows(const otr_prepared *p, const otr_host_op *h, otr_worker
   }
 }
 
+static void add_positions(const otr_prepared *p, const otr_host_op *h, otr_found *found, int32_t r0, int32_t r1) {
+  const otr_op_position *o = &h->op->u.position;
+  size_t width = (size_t)o->width;
+  for (int32_t i = r0; i < r1; i++) {
+    int32_t at = p->step->row[i].position + o->position_offset;
+    p->device->kernels->add(found, h->out + (size_t)i * width, position_row(h->y, at, o->n_positions, o->width), width);
+  }
+}
+
+/** Rows [r0, r1) of a norm; one call, or one a group where each has gains of its own. */
+static void norm_rows(const otr_prepared *p, const otr_host_op *h, otr_found *found, int32_t r0, int32_t r1) {
+  const otr_op_norm *o = &h->op->u.norm;
+  int32_t n = (r1 - r0) * o->groups, step = o->group_gains ? 1 : n;
+  size_t at = (size_t)r0 * (size_t)o->groups * (size_t)o->width;
+  for (int32_t i = 0; i < n; i += step, at += (size_t)step * (size_t)o->width) {
+    const float *gain = h->gain + (size_t)(o->group_gains ? i % o->groups : 0) * (size_t)o->width;
+    p->device->kernels->norm(found, h->out + at, h->x + at, gain, h->bias, o->kind, o->eps, o->width, step);
+  }
+}
+
 /** Rows [r0, r1) of one row-wise operation. */
 static void run_rows(const otr_prepared *p, const otr_host_op *h, otr_worker *w, int32_t r0, int32_t r1) {
   const otr_cpu_kernels *k = p->device->kernels;
@@ -83,9 +106,10 @@ static void run_rows(const otr_prepared *p, const otr_host_op *h, otr_worker *w,
       embed_rows(h, p->step, &w->found, r0, r1);
       break;
     case OTR_OP_NORM:
-      at = (size_t)r0 * (size_t)op->u.norm.groups * (size_t)op->u.norm.width;
-      k->norm(&w->found, h->out + at, h->x + at, h->gain, h->bias, op->u.norm.kind, op->u.norm.eps, op->u.norm.width,
-              (r1 - r0) * op->u.norm.groups);
+      norm_rows(p, h, &w->found, r0, r1);
+      break;
+    case OTR_OP_POSITION:
+      add_positions(p, h, &w->found, r0, r1);
       break;
     case OTR_OP_QUANTIZE:
       k->quantize(&w->found, &h->quantized, h->x, op->u.quantize.rule, r0, r1);
@@ -302,6 +326,7 @@ static void trace_op(otr_cpu_device *device, const otr_host_op *h, const otr_ste
   }
   int32_t width = 0;
   if (op->code == OTR_OP_EMBED) width = op->u.embed.width;
+  if (op->code == OTR_OP_POSITION) width = op->u.position.width;
   if (op->code == OTR_OP_NORM) width = op->u.norm.width * op->u.norm.groups;
   if (op->code == OTR_OP_ATTENTION) width = op->u.attention.n_heads * op->u.attention.head_dim;
   if (op->code == OTR_OP_GLU) width = op->u.glu.width;

@@ -114,6 +114,16 @@ static void build_embed(otr_bench *b, otr_op *op) {
   e->out = floats_out(b, "out", c->m, c->k);
 }
 
+static void build_position(otr_bench *b, otr_op *op) {
+  const otr_case *c = b->c;
+  otr_op_position *o = &op->u.position;
+  o->width = c->k;
+  o->position_offset = 2;
+  o->n_positions = c->position + c->m + 37 * c->n_sequences + 2;
+  o->x = floats_both(b, "x", c->m, c->k);
+  o->table = floats_in(b, o->n_positions, c->k, c->values);
+}
+
 static void build_norm(otr_bench *b, otr_op *op) {
   const otr_case *c = b->c;
   otr_op_norm *o = &op->u.norm;
@@ -122,7 +132,8 @@ static void build_norm(otr_bench *b, otr_op *op) {
   o->width = c->k;
   o->groups = groups;
   o->eps = c->constant;
-  o->gain = floats_in(b, 1, c->k, OTR_VALUES_OUTLIERS);
+  o->group_gains = c->wide;
+  o->gain = floats_in(b, c->wide ? groups : 1, c->k, OTR_VALUES_OUTLIERS);
   if (c->bias) o->bias = floats_in(b, 1, c->k, OTR_VALUES_PLAIN);
   if (c->alias) {
     o->out = o->x = floats_both(b, "out", c->m, groups * c->k);

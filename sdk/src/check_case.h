@@ -35,7 +35,8 @@ typedef struct otr_case {
   int32_t logits;                  /* 1: the operation runs on the pass's logits rows */
   int32_t k;                       /* inputs, width */
   int32_t n, n_next;               /* LINEAR: outputs of the first part, and of the others; EMBED: vocab */
-  int32_t n_parts, n_static, wide; /* LINEAR; wide: row stride beyond k rounded up to 16, in 16 elements */
+  int32_t n_parts, n_static, wide; /* LINEAR; wide: row stride beyond k rounded up to 16, in 16 elements;
+                                      NORM: 1: a gain for each group */
   int32_t kind;                    /* NORM, GLU, ACT, EMBED (weight type) */
   int32_t bias;                    /* 1: NORM, LINEAR have a bias, EMBED a position table */
   int32_t groups;                  /* NORM */

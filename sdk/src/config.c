@@ -17,6 +17,8 @@
 #define DEFAULT_TAU 4.0f
 #define KEY_BYTES 96
 
+static const int32_t zero = 0;
+
 static bool find_key(const otr_gguf *gguf, const otr_arch *arch, const char *key, otr_metadata_value *value,
                      char full[KEY_BYTES]) {
   snprintf(full, KEY_BYTES, "%s.%s", arch->name, key);
@@ -77,9 +79,35 @@ static otr_status find_architecture(const otr_gguf *gguf, otr_config *c) {
   return OTR_STATUS_OK;
 }
 
+/** Whether block 0 has the tensors that tell variants apart, and no other of them. */
+static bool fits(const otr_gguf *gguf, const otr_config *c) {
+  return !(c->needed >> OTR_ROLE_FFN_NORM & 1) == !otr_gguf_find(gguf, "blk.0.ffn_norm.weight") &&
+         !(c->needed >> OTR_ROLE_ATTN_NORM_2 & 1) == !otr_gguf_find(gguf, "blk.0.attn_norm_2.weight");
+}
+
+/** The block's variant: by name, or the first that the tensors allow; use_parallel_residual decides between two. */
+static otr_status choose_block(const otr_gguf *gguf, otr_config *c) {
+  char full[KEY_BYTES];
+  otr_metadata_value named, value;
+  const otr_block *block, *found = NULL;
+  int64_t parallel = 1;
+  bool by_name = otr_metadata_find(&gguf->metadata, "outrider.block", &named);
+  if (find_key(gguf, c->arch, "use_parallel_residual", &value, full) && !otr_metadata_int(&value, 0, &parallel))
+    return otr_fail(OTR_STATUS_BAD_FORMAT, "key %s is no bool", full);
+  for (int32_t i = 0; (block = otr_arch_block(c->arch, i)) != NULL; i++) {
+    otr_config_set_block(c, block);
+    bool wanted = by_name ? string_is(&named, block->name) : fits(gguf, c);
+    if (!wanted || (found && (by_name || parallel || strcmp(block->name, "serial") != 0))) continue;
+    found = block;
+  }
+  if (!found && by_name)
+    return otr_fail(OTR_STATUS_UNSUPPORTED, "key outrider.block names no block of %s", c->arch->name);
+  otr_config_set_block(c, found ? found : otr_arch_block(c->arch, 0));
+  return OTR_STATUS_OK;
+}
+
 static otr_status read_shapes(const otr_gguf *gguf, otr_config *c) {
   const otr_arch *a = c->arch;
-  static const int32_t zero = 0;
   OTR_TRY(read_int(gguf, a, "block_count", 1, MAX_LAYERS, NULL, &c->n_layers));
   OTR_TRY(read_int(gguf, a, "embedding_length", 1, OTR_MAX_K, NULL, &c->dim));
   OTR_TRY(read_int(gguf, a, "feed_forward_length", 1, OTR_MAX_K, NULL, &c->ffn_dim));
@@ -97,21 +125,52 @@ static otr_status read_shapes(const otr_gguf *gguf, otr_config *c) {
     return otr_fail(OTR_STATUS_UNSUPPORTED, "keys of %d and values of %d values a head", c->head_dim, value_dim);
   if ((int64_t)c->n_heads * c->head_dim > OTR_MAX_K)
     return otr_fail(OTR_STATUS_BAD_FORMAT, "%d heads of %d values are too wide", c->n_heads, c->head_dim);
-  OTR_TRY(read_int(gguf, a, "rope.dimension_count", 0, c->head_dim, &c->head_dim, &c->n_rot));
-  if (c->n_rot % 2 != 0) return otr_fail(OTR_STATUS_BAD_FORMAT, "RoPE over an odd number (%d) of values", c->n_rot);
   int32_t experts;
   OTR_TRY(read_int(gguf, a, "expert_count", 0, INT32_MAX, &zero, &experts));
   if (experts > 0) return otr_fail(OTR_STATUS_UNSUPPORTED, "mixtures of experts are not supported");
   return OTR_STATUS_OK;
 }
 
+/** Where positions come from: RoPE, ALiBi, a table; and how far attention looks. */
+static otr_status read_positions(const otr_gguf *gguf, otr_config *c) {
+  const otr_arch *a = c->arch;
+  OTR_TRY(read_int(gguf, a, "attention.sliding_window", 0, INT32_MAX, &zero, &c->window));
+  OTR_TRY(read_number(gguf, a, "attention.max_alibi_bias", a->flags & OTR_ARCH_ALIBI ? 8.0 : 0.0, &c->alibi));
+  if (!(c->alibi == 0.0 || (c->alibi >= 0x1p-10 && c->alibi <= 64.0)))
+    return otr_fail(OTR_STATUS_BAD_FORMAT, "key %s.attention.max_alibi_bias is %g", a->name, c->alibi);
+  if (a->flags & OTR_ARCH_POSITIONS) {
+    c->n_positions = c->n_ctx_train;
+    if (c->n_positions < 1 || c->n_positions > OTR_MAX_POSITION)
+      return otr_fail(OTR_STATUS_BAD_FORMAT, "key %s.context_length is %d: no table has so many positions", a->name,
+                      c->n_positions);
+  }
+  if (a->flags & OTR_ARCH_NO_ROPE || c->alibi > 0.0) return OTR_STATUS_OK;
+  OTR_TRY(read_int(gguf, a, "rope.dimension_count", 0, c->head_dim, &c->head_dim, &c->n_rot));
+  if (c->n_rot % 2 != 0) return otr_fail(OTR_STATUS_BAD_FORMAT, "RoPE over an odd number (%d) of values", c->n_rot);
+  return OTR_STATUS_OK;
+}
+
+static otr_status read_activation(const otr_gguf *gguf, otr_config *c) {
+  static const char names[][10] = {"silu", "gelu_tanh", "gelu_erf", "relu"}; /* by otr_act_kind */
+  otr_metadata_value value;
+  c->act = (otr_act_kind)c->arch->act;
+  if (!otr_metadata_find(&gguf->metadata, "outrider.activation", &value)) return OTR_STATUS_OK;
+  for (int32_t i = 0; i < 4; i++) {
+    c->act = (otr_act_kind)i;
+    if (string_is(&value, names[i])) return OTR_STATUS_OK;
+  }
+  return otr_fail(OTR_STATUS_UNSUPPORTED, "key outrider.activation names none that is known");
+}
+
 static otr_status read_numbers(const otr_gguf *gguf, otr_config *c) {
+  const char *key = c->arch->norm == OTR_NORM_RMS ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon";
   double eps;
-  OTR_TRY(read_number(gguf, c->arch, c->arch->eps_key, -1.0, &eps));
+  OTR_TRY(read_number(gguf, c->arch, key, -1.0, &eps));
   if (!(eps == 0.0 || (eps >= 0x1p-60 && eps <= 1e6)))
-    return otr_fail(OTR_STATUS_BAD_FORMAT, "key %s.%s is %g; it must be given, 0 or at least 2^-60", c->arch->name,
-                    c->arch->eps_key, eps);
+    return otr_fail(OTR_STATUS_BAD_FORMAT, "key %s.%s is %g; it must be given, 0 or at least 2^-60", c->arch->name, key,
+                    eps);
   c->eps = (float)eps;
+  if (c->arch->flags & OTR_ARCH_EMBD_SCALE) c->embd_scale = otr_sqrt((float)c->dim);
   double scale;
   OTR_TRY(read_number(gguf, c->arch, "attention.scale", 0.0, &scale));
   if (scale != 0.0)
@@ -133,7 +192,7 @@ static otr_status linear_scaling(const otr_gguf *gguf, otr_config *c, const char
     return otr_fail(OTR_STATUS_BAD_FORMAT, "key %s.%s is %g", c->arch->name, key, factor);
   if (factor == 1.0) return OTR_STATUS_OK;
   c->has_rope_factors = 1;
-  for (int32_t j = 0; j < c->n_rot / 2; j++) c->rope_factors[j] = (float)factor;
+  for (int32_t j = 0; j < c->n_rot / 2; j++) c->rope_factors[0][j] = (float)factor;
   return OTR_STATUS_OK;
 }
 
@@ -148,45 +207,97 @@ static otr_status llama3_scaling(const otr_gguf *gguf, otr_config *c) {
     return otr_fail(OTR_STATUS_BAD_FORMAT, "llama3 RoPE scaling of factor %g, low %g, high %g, context %g", factor, low,
                     high, original);
   c->has_rope_factors = 1;
-  otr_rope_llama3(c->rope_factors, c->rope_theta, c->n_rot, factor, low, high, original);
+  otr_rope_llama3(c->rope_factors[0], c->rope_theta, c->n_rot, factor, low, high, original);
   return OTR_STATUS_OK;
+}
+
+static otr_status read_attention_factor(const otr_gguf *gguf, otr_config *c, double times) {
+  OTR_TRY(read_number(gguf, c->arch, "rope.scaling.attn_factor", 1.0, &c->rope_attention));
+  c->rope_attention = c->rope_attention * times;
+  if (c->rope_attention >= 0x1p-10 && c->rope_attention <= 0x1p10) return OTR_STATUS_OK;
+  return otr_fail(OTR_STATUS_BAD_FORMAT, "a RoPE attention factor of %g", c->rope_attention);
+}
+
+static otr_status yarn_scaling(const otr_gguf *gguf, otr_config *c) {
+  double factor, fast, slow, original;
+  OTR_TRY(read_number(gguf, c->arch, "rope.scaling.factor", 1.0, &factor));
+  OTR_TRY(read_number(gguf, c->arch, "rope.scaling.yarn_beta_fast", 32.0, &fast));
+  OTR_TRY(read_number(gguf, c->arch, "rope.scaling.yarn_beta_slow", 1.0, &slow));
+  OTR_TRY(read_number(gguf, c->arch, "rope.scaling.original_context_length", c->n_ctx_train, &original));
+  if (!(factor >= 1.0 && factor <= 0x1p20 && slow >= 0x1p-20 && fast > slow && fast <= 0x1p20 && original >= 1.0 &&
+        original <= 0x1p31 && c->rope_theta > 1.0))
+    return otr_fail(OTR_STATUS_BAD_FORMAT, "YaRN RoPE scaling of factor %g, betas %g and %g, context %g", factor, fast,
+                    slow, original);
+  c->has_rope_factors = 1;
+  double times = otr_rope_yarn(c->rope_factors[0], c->rope_theta, c->n_rot, factor, fast, slow, original);
+  return read_attention_factor(gguf, c, times);
+}
+
+/** Factors that are tensors, one array for short sessions and one for long ones (phi3). */
+static otr_status longrope_scaling(const otr_gguf *gguf, otr_config *c) {
+  if (!otr_gguf_find(gguf, "rope_factors_long.weight") || !otr_gguf_find(gguf, "rope_factors_short.weight"))
+    return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor rope_factors_long.weight or rope_factors_short.weight is missing");
+  OTR_TRY(
+      read_int(gguf, c->arch, "rope.scaling.original_context_length", 1, OTR_MAX_POSITION, NULL, &c->rope_original));
+  return read_attention_factor(gguf, c, 1.0);
 }
 
 static otr_status read_rope_scaling(const otr_gguf *gguf, otr_config *c) {
   char full[KEY_BYTES];
   otr_metadata_value value;
-  if (!find_key(gguf, c->arch, "rope.scaling.type", &value, full)) return linear_scaling(gguf, c, "rope.scale_linear");
-  if (string_is(&value, "none")) return OTR_STATUS_OK;
-  if (string_is(&value, "linear")) return linear_scaling(gguf, c, "rope.scaling.factor");
-  if (string_is(&value, "llama3")) return llama3_scaling(gguf, c);
-  return otr_fail(OTR_STATUS_UNSUPPORTED, "key %s names a scaling that is not supported", full);
+  bool named = find_key(gguf, c->arch, "rope.scaling.type", &value, full);
+  bool longrope = otr_gguf_find(gguf, "rope_factors_long.weight") || otr_gguf_find(gguf, "rope_factors_short.weight");
+  c->rope_attention = 1.0;
+  if (!named && !longrope)
+    OTR_TRY(linear_scaling(gguf, c, "rope.scale_linear"));
+  else if (!named || string_is(&value, "longrope"))
+    OTR_TRY(longrope_scaling(gguf, c));
+  else if (string_is(&value, "linear"))
+    OTR_TRY(linear_scaling(gguf, c, "rope.scaling.factor"));
+  else if (string_is(&value, "llama3"))
+    OTR_TRY(llama3_scaling(gguf, c));
+  else if (string_is(&value, "yarn"))
+    OTR_TRY(yarn_scaling(gguf, c));
+  else if (!string_is(&value, "none"))
+    return otr_fail(OTR_STATUS_UNSUPPORTED, "key %s names a scaling that is not supported", full);
+  int32_t ways = (c->has_rope_factors != 0) + longrope + (otr_gguf_find(gguf, "rope_freqs.weight") != NULL);
+  if (ways <= 1) return OTR_STATUS_OK;
+  return otr_fail(OTR_STATUS_UNSUPPORTED, "RoPE is scaled by keys and by tensors, or by two kinds of tensors");
+}
+
+otr_status otr_rule_parse(const char *name, size_t n_bytes, double value, otr_rule *rule) {
+  static const struct {
+    char name[9];
+    int8_t rule;
+  } rules[] = {{"relative", OTR_OUTLIERS_RELATIVE}, {"absolute", OTR_OUTLIERS_ABSOLUTE}, {"off", OTR_OUTLIERS_OFF}};
+  for (int32_t i = 0; i < 3; i++) {
+    otr_outliers o = {.rule = rules[i].rule, .value = (float)value};
+    if (strlen(rules[i].name) != n_bytes || memcmp(rules[i].name, name, n_bytes) != 0) continue;
+    return otr_rule_override(&o, rule) == OTR_STATUS_OK ? OTR_STATUS_OK : OTR_STATUS_BAD_FORMAT;
+  }
+  return otr_fail(OTR_STATUS_BAD_FORMAT, "\"%.*s\" is no rule", n_bytes > 64 ? 64 : (int)n_bytes, name);
 }
 
 static otr_status read_rule(const otr_gguf *gguf, otr_config *c) {
   otr_metadata_value rule, value;
   double number = 0.0;
+  size_t cursor = 0, n = 0;
+  const char *name = "";
   c->rule = (otr_rule){OTR_RULE_RELATIVE, DEFAULT_TAU};
   if (!otr_metadata_find(&gguf->metadata, "outrider.outliers.rule", &rule)) return OTR_STATUS_OK;
   if (otr_metadata_find(&gguf->metadata, "outrider.outliers.value", &value) &&
       (value.is_array || !otr_metadata_number(&value, 0, &number)))
     return otr_fail(OTR_STATUS_BAD_FORMAT, "key outrider.outliers.value is not a number");
-  otr_outliers o = {.value = (float)number};
-  if (string_is(&rule, "relative"))
-    o.rule = OTR_OUTLIERS_RELATIVE;
-  else if (string_is(&rule, "absolute"))
-    o.rule = OTR_OUTLIERS_ABSOLUTE;
-  else if (string_is(&rule, "off"))
-    o.rule = OTR_OUTLIERS_OFF;
-  else
-    return otr_fail(OTR_STATUS_BAD_FORMAT, "key outrider.outliers.rule names no rule");
-  if (otr_rule_override(&o, &c->rule) != OTR_STATUS_OK) return otr_fail_in(OTR_STATUS_BAD_FORMAT, "outrider.outliers");
-  return OTR_STATUS_OK;
+  if (!rule.is_array) otr_metadata_next_string(&rule, &cursor, &name, &n);
+  otr_status status = otr_rule_parse(name, n, number, &c->rule);
+  return status == OTR_STATUS_OK ? status : otr_fail_in(status, "keys outrider.outliers.rule and .value");
 }
 
 static otr_status read_format(const otr_gguf *gguf, otr_config *c) {
   otr_metadata_value value;
   int64_t number;
-  c->rotated_order = !c->arch->source_pairs_interleaved;
+  bool half = otr_metadata_find(&gguf->metadata, "outrider.rope.order", &value) && string_is(&value, "half");
+  c->rotated_order = half || !(c->arch->flags & OTR_ARCH_INTERLEAVED);
   if (!otr_metadata_find(&gguf->metadata, "outrider.format.version", &value)) return OTR_STATUS_OK;
   if (value.is_array || !otr_metadata_int(&value, 0, &number))
     return otr_fail(OTR_STATUS_BAD_FORMAT, "key outrider.format.version is not an integer");
@@ -196,21 +307,13 @@ static otr_status read_format(const otr_gguf *gguf, otr_config *c) {
       !otr_metadata_int(&value, 0, &number) || number != OTR_CONTRACT_REVISION)
     return otr_fail(OTR_STATUS_UNSUPPORTED, "the file is not of contract revision %d: convert it again",
                     OTR_CONTRACT_REVISION);
-  if (!otr_metadata_find(&gguf->metadata, "outrider.rope.order", &value) || !string_is(&value, "half"))
-    return otr_fail(OTR_STATUS_BAD_FORMAT, "key outrider.rope.order is not \"half\"");
+  if (!half) return otr_fail(OTR_STATUS_BAD_FORMAT, "key outrider.rope.order is not \"half\"");
   c->converted = 1;
-  c->rotated_order = 1;
   return OTR_STATUS_OK;
 }
 
-otr_status otr_config_read(const otr_gguf *gguf, otr_config *c) {
-  memset(c, 0, sizeof *c);
-  OTR_TRY(find_architecture(gguf, c));
-  OTR_TRY(read_shapes(gguf, c));
-  OTR_TRY(read_numbers(gguf, c));
-  OTR_TRY(read_rope_scaling(gguf, c));
-  OTR_TRY(read_rule(gguf, c));
-  OTR_TRY(read_format(gguf, c));
+/** What the embedding's own shape says: vocabulary, width, whether it is the output layer, too. */
+static otr_status read_embedding(const otr_gguf *gguf, otr_config *c) {
   const otr_gguf_tensor *embedding = otr_gguf_find(gguf, "token_embd.weight");
   if (!embedding) return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor token_embd.weight is missing");
   if (embedding->dims[1] > MAX_VOCAB)
@@ -222,24 +325,27 @@ otr_status otr_config_read(const otr_gguf *gguf, otr_config *c) {
     return otr_fail(OTR_STATUS_BAD_FORMAT, "key %s.vocab_size is %d, the embedding has %d rows", c->arch->name,
                     declared, c->vocab);
   c->tied_head = otr_gguf_find(gguf, "output.weight") == NULL;
+  c->embd_dim = c->dim;
+  bool in = otr_gguf_find(gguf, "project_in.weight") != NULL, out = otr_gguf_find(gguf, "project_out.weight") != NULL;
+  if (!in && !out) return OTR_STATUS_OK;
+  if (!in || !out || embedding->dims[0] > OTR_MAX_K)
+    return otr_fail(OTR_STATUS_BAD_FORMAT, "tensors project_in.weight and project_out.weight do not fit");
+  c->embd_dim = (int32_t)embedding->dims[0];
   return OTR_STATUS_OK;
 }
 
-int32_t otr_config_extent(const otr_config *c, otr_extent extent) {
-  switch (extent) {
-    case OTR_EXTENT_DIM:
-      return c->dim;
-    case OTR_EXTENT_FFN:
-      return c->ffn_dim;
-    case OTR_EXTENT_Q:
-      return c->n_heads * c->head_dim;
-    case OTR_EXTENT_KV:
-      return c->n_kv_heads * c->head_dim;
-    case OTR_EXTENT_VOCAB:
-      return c->vocab;
-    default:
-      return 1;
-  }
+otr_status otr_config_read(const otr_gguf *gguf, otr_config *c) {
+  memset(c, 0, sizeof *c);
+  OTR_TRY(find_architecture(gguf, c));
+  OTR_TRY(choose_block(gguf, c));
+  OTR_TRY(read_shapes(gguf, c));
+  OTR_TRY(read_positions(gguf, c));
+  OTR_TRY(read_activation(gguf, c));
+  OTR_TRY(read_numbers(gguf, c));
+  OTR_TRY(read_rope_scaling(gguf, c));
+  OTR_TRY(read_rule(gguf, c));
+  OTR_TRY(read_format(gguf, c));
+  return read_embedding(gguf, c);
 }
 
 otr_status otr_rule_override(const otr_outliers *o, otr_rule *rule) {
@@ -266,11 +372,4 @@ otr_status otr_rule_override(const otr_outliers *o, otr_rule *rule) {
     default:
       return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "outlier rule %d does not exist", o->rule);
   }
-}
-
-void otr_tensor_name(char out[OTR_NAME_BYTES], const otr_tensor_rule *rule, int32_t layer, const char *suffix) {
-  if (rule->role < OTR_LAYER_ROLES)
-    snprintf(out, OTR_NAME_BYTES, "blk.%d.%s%s", layer, rule->name, suffix);
-  else
-    snprintf(out, OTR_NAME_BYTES, "%s%s", rule->name, suffix);
 }

@@ -80,13 +80,14 @@ static void fill_step(const progress *p, otr_step *step) {
   for (int32_t i = 0; i < p->n; i++) {
     const otr_eval_item *item = &p->items[i];
     h->step_table[i] = item->session->table;
-    if (item->rows && p->taken[i] > 0) step->embedding = item->rows + (size_t)p->done[i] * (size_t)m->config.dim;
+    if (item->rows && p->taken[i] > 0) step->embedding = item->rows + (size_t)p->done[i] * (size_t)m->config.embd_dim;
     for (int32_t j = 0; j < p->taken[i]; j++, row++) {
       int32_t position = item->session->position + j;
       h->step_token[row] = item->tokens ? item->tokens[p->done[i] + j] : -1;
       h->step_row[row] = (otr_row){i, position};
       size_t at = (size_t)row * (size_t)half;
-      otr_rope_row(h->rope_cos + at, h->rope_sin + at, m->rope_inverse, half, position, 1.0);
+      const double *inverse = m->rope_inverse + (item->session->long_rope ? half : 0);
+      otr_rope_row(h->rope_cos + at, h->rope_sin + at, inverse, half, position, m->config.rope_attention);
     }
   }
   step->n_rows = row;

@@ -21,6 +21,8 @@ static int32_t slot_width(const otr_config *c, otr_slot slot) {
     case OTR_SLOT_G:
     case OTR_SLOT_U:
       return c->ffn_dim;
+    case OTR_SLOT_E:
+      return c->embd_dim;
     default:
       return c->dim;
   }
@@ -36,18 +38,18 @@ static otr_status place(otr_forward *f, size_t n, size_t size, otr_ref *ref) {
 }
 
 static int32_t widest_input(const otr_config *c) {
-  int32_t k = c->dim > c->ffn_dim ? c->dim : c->ffn_dim, q = c->n_heads * c->head_dim;
-  return k > q ? k : q;
+  int32_t k = 0;
+  for (int32_t slot = 0; slot < OTR_SLOTS; slot++)
+    if (slot_width(c, (otr_slot)slot) > k) k = slot_width(c, (otr_slot)slot);
+  return k;
 }
 
 /** Whether some linear is of this type: only then its inputs' layout needs room. */
 static bool has_type(const otr_model *m, otr_weight_type type) {
-  const otr_config *c = &m->config;
-  for (int32_t i = 0; i < c->arch->n_tensors; i++) {
-    const otr_tensor_rule *rule = &c->arch->tensors[i];
-    if (rule->flags & OTR_TENSOR_VECTOR || (rule->role == OTR_ROLE_TOKEN_EMBD && !c->tied_head)) continue;
-    for (int32_t layer = 0; layer < (rule->role < OTR_LAYER_ROLES ? c->n_layers : 1); layer++) {
-      const otr_loaded *t = otr_model_role(m, layer, rule->role);
+  for (int32_t role = 0; role < OTR_ROLES; role++) {
+    if (!otr_config_multiplies(&m->config, (otr_role)role)) continue;
+    for (int32_t layer = 0; layer < (role < OTR_LAYER_ROLES ? m->config.n_layers : 1); layer++) {
+      const otr_loaded *t = otr_model_role(m, layer, (otr_role)role);
       if (t->w.n > 0 && t->w.type == type) return true;
     }
   }
@@ -110,16 +112,24 @@ static void touch(builder *b, otr_ref ref) {
   if (same_ref(ref, b->rounded_x)) b->rounded_x = (otr_ref){0};
 }
 
-static void add_norm(builder *b, otr_ref out, otr_ref x, const otr_loaded *t) {
-  otr_op *op = append(b, OTR_OP_NORM);
-  op->u.norm = (otr_op_norm){.kind = b->config->arch->norm,
-                             .out = out,
-                             .x = x,
-                             .gain = t->vector,
-                             .width = b->config->dim,
-                             .groups = 1,
-                             .eps = b->config->eps};
+/** A norm over rows of [dim]; over heads, in place, where the gains are those of heads. */
+static void add_norm(builder *b, otr_ref out, otr_ref x, otr_role role, int32_t width, int32_t groups) {
+  const otr_loaded *t = otr_model_role(b->model, role < OTR_LAYER_ROLES ? b->layer : 0, role);
+  append(b, OTR_OP_NORM)->u.norm = (otr_op_norm){.kind = (otr_norm_kind)b->config->arch->norm,
+                                                 .out = out,
+                                                 .x = x,
+                                                 .gain = t->values,
+                                                 .bias = t->bias,
+                                                 .width = width,
+                                                 .groups = groups,
+                                                 .group_gains = t->n_values > width,
+                                                 .eps = b->config->eps};
   touch(b, out);
+}
+
+/** Whether the file has a role's vector or table. */
+static bool has_values(const builder *b, otr_role role) {
+  return otr_model_role(b->model, role < OTR_LAYER_ROLES ? b->layer : 0, role)->values.buffer != NULL;
 }
 
 static bool same_rule(otr_rule a, otr_rule b) {
@@ -175,25 +185,33 @@ static void add_attention(builder *b, otr_ref out) {
                                                           .kv_layer = b->layer};
   append(b, OTR_OP_ATTENTION)->u.attention = (otr_op_attention){.out = out,
                                                                 .q16 = f->q16,
+                                                                .slopes = {b->model->slopes, 0},
                                                                 .n_heads = c->n_heads,
                                                                 .n_kv_heads = c->n_kv_heads,
                                                                 .head_dim = c->head_dim,
                                                                 .kv_layer = b->layer,
+                                                                .window = c->window,
                                                                 .scale = otr_recip(otr_sqrt((float)c->head_dim))};
   touch(b, out);
 }
 
 static void add_step(builder *b, const otr_block_step *s) {
+  const otr_config *c = b->config;
   otr_ref *slot = b->f->slot, in = slot[s->in], out = slot[s->out[0]];
   const otr_loaded *loaded[OTR_LINEAR_PARTS];
   otr_ref outs[OTR_LINEAR_PARTS];
-  switch (s->kind) {
+  int32_t width = slot_width(c, (otr_slot)s->in);
+  switch ((otr_step_kind)s->kind) {
     case OTR_STEP_NORM:
-      add_norm(b, out, in, otr_model_role(b->model, b->layer, s->role[0]));
+      add_norm(b, out, in, (otr_role)s->role[0], width, 1);
+      break;
+    case OTR_STEP_HEAD_NORM:
+      if (has_values(b, (otr_role)s->role[0]))
+        add_norm(b, out, in, (otr_role)s->role[0], c->head_dim, width / c->head_dim);
       break;
     case OTR_STEP_LINEAR:
       for (int32_t i = 0; i < s->n_parts; i++) {
-        loaded[i] = otr_model_role(b->model, b->layer, s->role[i]);
+        loaded[i] = otr_model_role(b->model, b->layer, (otr_role)s->role[i]);
         outs[i] = slot[s->out[i]];
       }
       add_linears(b, in, loaded, outs, s->n_parts);
@@ -202,13 +220,18 @@ static void add_step(builder *b, const otr_block_step *s) {
       add_attention(b, out);
       break;
     case OTR_STEP_GLU:
-      append(b, OTR_OP_GLU)->u.glu = (otr_op_glu){
-          .out = out, .gate = out, .up = in, .width = slot_width(b->config, s->in), .act = b->config->arch->act};
+      append(b, OTR_OP_GLU)->u.glu = (otr_op_glu){.out = out, .gate = out, .up = in, .width = width, .act = c->act};
+      touch(b, out);
+      break;
+    case OTR_STEP_ACT:
+      append(b, OTR_OP_ACT)->u.act = (otr_op_act){.out = out, .x = in, .width = width, .act = c->act};
       touch(b, out);
       break;
     case OTR_STEP_ADD:
-      append(b, OTR_OP_ADD)->u.add = (otr_op_add){.x = out, .y = in, .width = b->config->dim};
+      append(b, OTR_OP_ADD)->u.add = (otr_op_add){.x = out, .y = in, .width = width};
       touch(b, out);
+      break;
+    case OTR_STEP_END:
       break;
   }
 }
@@ -220,42 +243,71 @@ static void add_tap(builder *b, otr_ref x, int32_t index) {
   append(b, OTR_OP_COPY)->u.copy = (otr_op_copy){.out = out, .x = x, .width = b->config->dim};
 }
 
+static void add_linear(builder *b, otr_ref out, otr_ref x, otr_role role) {
+  const otr_loaded *t = otr_model_role(b->model, 0, role);
+  add_linears(b, x, &t, &out, 1);
+}
+
 /** Final norm and output layer, of the selected rows only; a tap of the normed states needs them all. */
 static void add_head(builder *b) {
   const otr_config *c = b->config;
   otr_forward *f = b->f;
-  const otr_loaded *norm = otr_model_role(b->model, 0, OTR_ROLE_OUTPUT_NORM);
-  const otr_loaded *head = otr_model_role(b->model, 0, c->tied_head ? OTR_ROLE_TOKEN_EMBD : OTR_ROLE_OUTPUT);
   otr_ref x = f->slot[OTR_SLOT_X];
+  bool normed = !has_values(b, OTR_ROLE_OUTPUT_NORM);
   b->layer = c->n_layers;
   if (f->keep_hidden) {
-    add_norm(b, f->slot[OTR_SLOT_Y], x, norm);
-    x = f->slot[OTR_SLOT_Y];
+    if (!normed) add_norm(b, f->slot[OTR_SLOT_Y], x, OTR_ROLE_OUTPUT_NORM, c->dim, 1);
+    if (!normed) x = f->slot[OTR_SLOT_Y];
+    normed = true;
     add_tap(b, x, c->n_layers);
   }
   f->head_begin = f->n_ops;
   b->rows = OTR_ROWS_LOGITS;
   append(b, OTR_OP_SELECT)->u.select = (otr_op_select){.out = f->selected, .x = x, .width = c->dim};
-  if (!f->keep_hidden) add_norm(b, f->selected, f->selected, norm);
+  if (!normed) add_norm(b, f->selected, f->selected, OTR_ROLE_OUTPUT_NORM, c->dim, 1);
   b->quantized_x = b->rounded_x = (otr_ref){0};
-  add_linears(b, f->selected, &head, &f->logits, 1);
+  x = f->selected;
+  if (otr_model_role(b->model, 0, OTR_ROLE_PROJECT_OUT)->w.n > 0) {
+    x = f->slot[OTR_SLOT_E]; /* what the body had there is used up */
+    add_linear(b, x, f->selected, OTR_ROLE_PROJECT_OUT);
+  }
+  add_linear(b, f->logits, x, c->tied_head ? OTR_ROLE_TOKEN_EMBD : OTR_ROLE_OUTPUT);
+}
+
+/** The embedding's row; where it is projected, the position's row comes after that. */
+static void add_embedding(builder *b) {
+  const otr_config *c = b->config;
+  otr_ref *slot = b->f->slot, positions = otr_model_role(b->model, 0, OTR_ROLE_POSITION_EMBD)->values;
+  bool projected = otr_model_role(b->model, 0, OTR_ROLE_PROJECT_IN)->w.n > 0;
+  append(b, OTR_OP_EMBED)->u.embed = (otr_op_embed){.out = slot[projected ? OTR_SLOT_E : OTR_SLOT_X],
+                                                    .table = otr_model_role(b->model, 0, OTR_ROLE_TOKEN_EMBD)->w,
+                                                    .width = c->embd_dim,
+                                                    .has_scale = c->embd_scale != 0.0f,
+                                                    .scale = c->embd_scale,
+                                                    .position_table = projected ? (otr_ref){0} : positions,
+                                                    .n_positions = c->n_positions};
+  if (projected) {
+    add_linear(b, slot[OTR_SLOT_X], slot[OTR_SLOT_E], OTR_ROLE_PROJECT_IN);
+    append(b, OTR_OP_POSITION)->u.position =
+        (otr_op_position){.x = slot[OTR_SLOT_X], .table = positions, .n_positions = c->n_positions, .width = c->dim};
+  }
+  if (has_values(b, OTR_ROLE_TOKEN_EMBD_NORM))
+    add_norm(b, slot[OTR_SLOT_X], slot[OTR_SLOT_X], OTR_ROLE_TOKEN_EMBD_NORM, c->dim, 1);
 }
 
 static void build(const otr_model *m, otr_forward *f) {
   builder b = {.model = m, .config = &m->config, .f = f, .layer = -1};
-  append(&b, OTR_OP_EMBED)->u.embed = (otr_op_embed){
-      .out = f->slot[OTR_SLOT_X], .table = otr_model_role(m, 0, OTR_ROLE_TOKEN_EMBD)->w, .width = m->config.dim};
+  add_embedding(&b);
   for (b.layer = 0; b.layer < m->config.n_layers; b.layer++) {
     add_tap(&b, f->slot[OTR_SLOT_X], b.layer);
-    for (int32_t i = 0; i < m->config.arch->n_steps; i++) add_step(&b, &m->config.arch->block[i]);
+    for (int32_t i = 0; i < m->config.n_steps; i++) add_step(&b, &m->config.block[i]);
   }
   add_head(&b);
 }
 
 /** Most operations that build can append: each step at most twice its parts, and what stands around the blocks. */
 static int32_t most_ops(const otr_model *m) {
-  const otr_arch *a = m->config.arch;
-  return 16 + m->config.n_layers * (1 + 2 * OTR_LINEAR_PARTS * a->n_steps);
+  return 16 + m->config.n_layers * (1 + 2 * OTR_LINEAR_PARTS * m->config.n_steps);
 }
 
 static otr_program program_of(const otr_model *m, const otr_forward_params *p, const otr_op *ops, int32_t n_ops) {

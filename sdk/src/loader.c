@@ -45,12 +45,11 @@ static const otr_gguf_tensor *take(loader *l, const char *name) {
   return t;
 }
 
-static otr_status check_shape(const otr_gguf_tensor *t, uint64_t n, uint64_t k) {
-  if (t->dims[0] == k && t->dims[1] == n && t->dims[2] == 1 && t->dims[3] == 1) return OTR_STATUS_OK;
-  return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor %s is [%llu, %llu, %llu, %llu]; the metadata asks for [%llu, %llu]",
-                  t->name, (unsigned long long)t->dims[0], (unsigned long long)t->dims[1],
-                  (unsigned long long)t->dims[2], (unsigned long long)t->dims[3], (unsigned long long)k,
-                  (unsigned long long)n);
+/** A role's weight or bias in the file; view->tensor NULL: it has none. */
+static otr_status find(loader *l, const otr_tensor_rule *rule, int32_t layer, bool bias, otr_tensor_view *view) {
+  OTR_TRY(otr_config_view(&l->model->config, l->model->gguf, rule, layer, bias, view));
+  if (view->tensor) l->used[view->tensor - l->model->gguf->tensors] = 1;
+  return OTR_STATUS_OK;
 }
 
 static otr_status check_type(const otr_gguf_tensor *t) {
@@ -92,34 +91,53 @@ static otr_status tell_progress(loader *l, uint64_t bytes) {
   return otr_fail(OTR_STATUS_CANCELLED, "cancelled by the progress callback");
 }
 
-/* ---- vectors: gains, biases, scales ------------------------------------------------------------------------------ */
+/* ---- gains, biases, scales, position tables: f32 ------------------------------------------------------------------
+ */
 
-static otr_status fill_vector(loader *l, const otr_gguf_tensor *t, otr_row_order order, float *out) {
-  size_t bytes = (size_t)t->bytes;
-  int32_t n = (int32_t)t->dims[0];
-  uint8_t *raw = otr_memory_take(l->memory, bytes, 64);
-  float *values = otr_memory_take(l->memory, (size_t)n * sizeof *values, 64);
-  otr_status status = raw && values ? otr_file_read(&l->model->file, t->offset, raw, bytes) : OTR_STATUS_NO_MEMORY;
-  if (status == OTR_STATUS_OK && !otr_dequantize_row(values, raw, t->type, (size_t)n))
-    status = otr_fail(OTR_STATUS_BAD_FORMAT, "tensor %s holds a value that is not finite", t->name);
-  for (int32_t i = 0; status == OTR_STATUS_OK && i < n; i++) {
-    float v = values[otr_row_source(order, i)];
-    if (otr_is_nonfinite(v)) status = otr_fail(OTR_STATUS_BAD_FORMAT, "tensor %s holds %g", t->name, (double)v);
-    out[i] = otr_tidy(v);
+/** Rows of a view, one after another, tidied. `raw` and `values` hold a row of the tensor. */
+static otr_status fill_rows(loader *l, const otr_tensor_view *v, otr_row_order order, float *out, uint8_t *raw,
+                            float *values) {
+  const otr_gguf_tensor *t = v->tensor;
+  bool vector = v->n == 1;
+  size_t row = vector ? (size_t)t->bytes : (size_t)t->row_bytes, n = row / (size_t)t->row_bytes * (size_t)t->dims[0];
+  for (int32_t i = 0; i < v->n; i++, out += v->k) {
+    OTR_TRY(otr_file_read(&l->model->file, t->offset + (uint64_t)i * row, raw, row));
+    if (!otr_dequantize_row(values, raw, t->type, n))
+      return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor %s holds a value that is not finite", t->name);
+    const float *from = values + (vector ? v->first : 0);
+    for (int32_t j = 0; j < v->k; j++) {
+      float x = from[otr_row_source(order, j)];
+      if (otr_is_nonfinite(x)) return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor %s holds %g", t->name, (double)x);
+      out[j] = otr_tidy(x);
+    }
   }
-  otr_memory_give(l->memory, values, (size_t)n * sizeof *values);
-  otr_memory_give(l->memory, raw, bytes);
-  return status;
+  return OTR_STATUS_OK;
 }
 
-static otr_status load_vector(loader *l, const otr_gguf_tensor *t, int32_t n, otr_row_order order, otr_ref *ref) {
-  OTR_TRY(check_shape(t, 1, (uint64_t)n));
+/** A view as f32 [n, k]. */
+static otr_status load_floats(loader *l, const otr_tensor_view *v, otr_row_order order, otr_ref *ref) {
+  const otr_gguf_tensor *t = v->tensor;
+  size_t n = (size_t)v->n * (size_t)v->k, raw_bytes = (size_t)(v->n == 1 ? t->bytes : t->row_bytes);
+  size_t floats = v->n == 1 ? (size_t)(t->bytes / t->row_bytes * t->dims[0]) : (size_t)v->k;
   OTR_TRY(check_type(t));
-  OTR_TRY(place(l, (size_t)n, sizeof(float), ref));
+  OTR_TRY(place(l, n, sizeof(float), ref));
   if (!l->filling) return OTR_STATUS_OK;
   void *host;
-  OTR_TRY(open_place(l, *ref, (size_t)n * sizeof(float), &host));
-  return close_place(l, *ref, (size_t)n * sizeof(float), host, fill_vector(l, t, order, host));
+  OTR_TRY(open_place(l, *ref, n * sizeof(float), &host));
+  uint8_t *raw = otr_memory_take(l->memory, raw_bytes, 64);
+  float *values = otr_memory_take_array(l->memory, floats, sizeof *values);
+  otr_status status = raw && values ? fill_rows(l, v, order, host, raw, values) : OTR_STATUS_NO_MEMORY;
+  if (values) otr_memory_give_array(l->memory, values, floats, sizeof *values);
+  otr_memory_give(l->memory, raw, raw_bytes);
+  return close_place(l, *ref, n * sizeof(float), host, status);
+}
+
+/** What lies beside a linear of the SDK's own files: f32 [n]. */
+static otr_status load_scale(loader *l, const otr_gguf_tensor *t, int32_t n, otr_ref *ref) {
+  otr_tensor_view view = {.tensor = t, .n = 1, .k = n};
+  if (t->dims[0] != (uint64_t)n || t->dims[1] != 1 || t->dims[2] != 1 || t->dims[3] != 1)
+    return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor %s is not %d values", t->name, n);
+  return load_floats(l, &view, (otr_row_order){0, 0}, ref);
 }
 
 /* ---- linears of the SDK's own files ------------------------------------------------------------------------------ */
@@ -202,7 +220,8 @@ static otr_status load_static_columns(loader *l, const otr_gguf_tensor *t, otr_w
   if (!columns) return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor %s has an outlier_index but no outlier_cols", t->name);
   if (columns->type != OTR_GGML_F16 || columns->dims[1] > (uint64_t)w->k)
     return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor %s is not F16 with at most %d rows", columns->name, w->k);
-  OTR_TRY(check_shape(columns, columns->dims[1], (uint64_t)w->n));
+  if (columns->dims[0] != (uint64_t)w->n || columns->dims[2] != 1 || columns->dims[3] != 1)
+    return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor %s has not rows of %d", columns->name, w->n);
   w->n_static = (int32_t)columns->dims[1];
   if (w->n_static == w->k && !index) {
     /* all of them: no index */
@@ -242,7 +261,7 @@ static otr_status load_converted(loader *l, const otr_gguf_tensor *t, otr_weight
   OTR_TRY(suffixed(l, t, ".scale", &scale));
   if (!scale || scale->type != OTR_GGML_F32)
     return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor %s has no F32 .scale beside it", t->name);
-  OTR_TRY(load_vector(l, scale, w->n, (otr_row_order){0, 0}, &w->scale));
+  OTR_TRY(load_scale(l, scale, w->n, &w->scale));
   return w->type == OTR_WEIGHT_INT8 ? load_static_columns(l, t, w) : OTR_STATUS_OK;
 }
 
@@ -300,11 +319,12 @@ static int32_t piece_rows(const otr_weight_job *job) {
   return rows < (size_t)job->n ? (int32_t)rows : job->n;
 }
 
-static otr_status quantize_all(loader *l, const otr_gguf_tensor *t, const otr_weight_job *job) {
+static otr_status quantize_all(loader *l, const otr_tensor_view *v, const otr_weight_job *job) {
+  const otr_gguf_tensor *t = v->tensor;
   int32_t step = piece_rows(job);
   for (int32_t first = 0; first < job->n; first += step) {
-    int32_t end = first + step < job->n ? first + step : job->n;
-    uint64_t at = t->offset + (uint64_t)first * t->row_bytes;
+    int32_t end = job->n - first < step ? job->n : first + step;
+    uint64_t at = t->offset + ((uint64_t)v->first + (uint64_t)first) * t->row_bytes;
     size_t bytes = (size_t)(end - first) * (size_t)t->row_bytes;
     const uint8_t *source = l->address ? l->address + at : l->piece;
     if (!l->address) OTR_TRY(otr_file_read(&l->model->file, at, l->piece, bytes));
@@ -315,7 +335,7 @@ static otr_status quantize_all(loader *l, const otr_gguf_tensor *t, const otr_we
 }
 
 /** Host memory of the job's results, then the job, then written to the device. */
-static otr_status make_weight(loader *l, const otr_gguf_tensor *t, const otr_weight *w, otr_weight_job *job) {
+static otr_status make_weight(loader *l, const otr_tensor_view *v, const otr_weight *w, otr_weight_job *job) {
   size_t size = w->type == OTR_WEIGHT_INT8 ? 1 : sizeof(uint16_t);
   size_t data_bytes = (size_t)w->n * (size_t)w->row_stride * size, scale_bytes = (size_t)w->n * sizeof(float);
   size_t column_bytes = (size_t)w->n_static * (size_t)w->n * sizeof(uint16_t);
@@ -325,16 +345,17 @@ static otr_status make_weight(loader *l, const otr_gguf_tensor *t, const otr_wei
   if (status == OTR_STATUS_OK && w->n_static > 0) status = open_place(l, w->static_cols, column_bytes, &columns);
   job->scale = scale;
   job->static_cols = columns;
-  if (status == OTR_STATUS_OK) status = quantize_all(l, t, job);
+  if (status == OTR_STATUS_OK) status = quantize_all(l, v, job);
   if (columns) status = close_place(l, w->static_cols, column_bytes, columns, status);
   if (scale) status = close_place(l, w->scale, scale_bytes, scale, status);
   return close_place(l, w->data, data_bytes, job->data, status);
 }
 
-static otr_status load_quantized(loader *l, const otr_gguf_tensor *t, otr_row_order order, bool columns_all,
-                                 otr_weight *w) {
+static otr_status load_quantized(loader *l, const otr_tensor_view *v, const char *name, otr_row_order order,
+                                 bool columns_all, otr_weight *w) {
+  const otr_gguf_tensor *t = v->tensor;
   OTR_TRY(check_type(t));
-  bool keep_f16 = otr_glob_any(l->params->keep_f16, l->params->n_keep_f16, t->name);
+  bool keep_f16 = otr_glob_any(l->params->keep_f16, l->params->n_keep_f16, name);
   w->type = keep_f16 ? OTR_WEIGHT_F16 : OTR_WEIGHT_INT8;
   size_t size = w->type == OTR_WEIGHT_INT8 ? 1 : sizeof(uint16_t);
   w->row_stride = (int64_t)(((size_t)w->k * size + 63) / 64 * 64 / size);
@@ -358,80 +379,88 @@ static otr_status load_quantized(loader *l, const otr_gguf_tensor *t, otr_row_or
                         .n_static = w->n_static,
                         .static_stride = w->n};
   if (!l->filling) {
-    l->total += t->bytes;
+    l->total += (uint64_t)w->n * t->row_bytes;
     size_t piece = (size_t)piece_rows(&job) * (size_t)t->row_bytes;
     if (piece > l->piece_bytes) l->piece_bytes = piece;
     if ((size_t)w->k > l->scratch_floats) l->scratch_floats = (size_t)w->k;
     return OTR_STATUS_OK;
   }
-  return make_weight(l, t, w, &job);
+  return make_weight(l, v, w, &job);
 }
 
 /* ---- all tensors ------------------------------------------------------------------------------------------------- */
 
-static otr_status load_linear(loader *l, const otr_tensor_rule *rule, int32_t layer, const otr_gguf_tensor *t,
+static otr_status load_linear(loader *l, const otr_tensor_rule *rule, int32_t layer, const otr_tensor_view *v,
                               otr_loaded *out) {
   const otr_config *c = &l->model->config;
-  otr_row_order order = {0, 0};
-  if (rule->flags & OTR_TENSOR_ROTATED && !c->rotated_order) order = (otr_row_order){c->head_dim, c->n_rot};
-  otr_weight w = {.n = otr_config_extent(c, rule->n), .k = otr_config_extent(c, rule->k)};
-  w.group = w.k;
-  OTR_TRY(check_shape(t, (uint64_t)w.n, (uint64_t)w.k));
-  /* An embedding that is no output layer is only looked up: f16 columns of it would never be read. */
-  bool multiplied = rule->role != OTR_ROLE_TOKEN_EMBD || c->tied_head;
-  bool columns_all = l->params->f16_columns_all && multiplied;
-  OTR_TRY(c->converted ? load_converted(l, t, &w) : load_quantized(l, t, order, columns_all, &w));
+  otr_row_order order = otr_config_order(c, rule);
+  otr_weight w = {.n = v->n, .k = v->k, .group = v->k};
   char name[OTR_NAME_BYTES];
-  otr_tensor_name(name, rule, layer, ".bias");
-  const otr_gguf_tensor *bias = rule->flags & OTR_TENSOR_BIAS ? take(l, name) : NULL;
-  if (bias) OTR_TRY(load_vector(l, bias, w.n, order, &w.bias));
+  otr_tensor_name(name, rule, layer, ".weight");
+  /* An embedding that is no output layer is only looked up: f16 columns of it would never be read. */
+  bool columns_all = l->params->f16_columns_all && otr_config_multiplies(c, (otr_role)rule->role);
+  OTR_TRY(c->converted ? load_converted(l, v->tensor, &w) : load_quantized(l, v, name, order, columns_all, &w));
   out->w = w;
   out->rule = c->rule;
   return OTR_STATUS_OK;
 }
 
 static otr_status load_tensor(loader *l, const otr_tensor_rule *rule, int32_t layer) {
-  char name[OTR_NAME_BYTES];
-  otr_loaded *out = (otr_loaded *)otr_model_role(l->model, layer, rule->role);
-  otr_tensor_name(name, rule, layer, ".weight");
-  const otr_gguf_tensor *t = take(l, name);
-  if (!t) {
-    if (rule->flags & OTR_TENSOR_OPTIONAL) return OTR_STATUS_OK;
-    return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor %s is missing", name);
+  otr_loaded *out = (otr_loaded *)otr_model_role(l->model, layer, (otr_role)rule->role);
+  otr_row_order order = otr_config_order(&l->model->config, rule);
+  otr_tensor_view v, bias;
+  OTR_TRY(find(l, rule, layer, false, &v));
+  if (!v.tensor) return OTR_STATUS_OK;
+  if (rule->flags & (OTR_TENSOR_VECTOR | OTR_TENSOR_TABLE)) {
+    OTR_TRY(load_floats(l, &v, order, &out->values));
+    out->n_values = v.k;
+  } else {
+    OTR_TRY(load_linear(l, rule, layer, &v, out));
   }
-  if (rule->flags & OTR_TENSOR_VECTOR)
-    return load_vector(l, t, otr_config_extent(&l->model->config, rule->n), (otr_row_order){0, 0}, &out->vector);
-  return load_linear(l, rule, layer, t, out);
+  OTR_TRY(find(l, rule, layer, true, &bias));
+  if (!bias.tensor) return OTR_STATUS_OK;
+  return load_floats(l, &bias, order, rule->flags & OTR_TENSOR_VECTOR ? &out->bias : &out->w.bias);
 }
 
+/** RoPE's divisors that are tensors: rope_freqs, or phi3's two sets. */
 static otr_status load_rope_factors(loader *l) {
+  static const char names[][26] = {"rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight"};
   otr_config *c = &l->model->config;
-  const otr_gguf_tensor *t = take(l, "rope_freqs.weight");
-  if (!t || c->n_rot == 0) return OTR_STATUS_OK;
-  if (t->type != OTR_GGML_F32 || t->n_dims != 1 || t->dims[0] != (uint64_t)(c->n_rot / 2))
-    return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor rope_freqs.weight is not %d F32 values", c->n_rot / 2);
-  c->has_rope_factors = 1;
-  OTR_TRY(otr_file_read(&l->model->file, t->offset, c->rope_factors, (size_t)t->bytes));
-  for (int32_t j = 0; j < c->n_rot / 2; j++)
-    if (!(c->rope_factors[j] >= 0x1p-20f && c->rope_factors[j] <= 0x1p20f))
-      return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor rope_freqs.weight holds %g", (double)c->rope_factors[j]);
+  for (int32_t i = 0; i < 3; i++) {
+    const otr_gguf_tensor *t = take(l, names[i]);
+    if (!t || c->n_rot == 0) continue;
+    float *factors = c->rope_factors[i == 2];
+    if (t->type != OTR_GGML_F32 || t->n_dims != 1 || t->dims[0] != (uint64_t)(c->n_rot / 2))
+      return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor %s is not %d F32 values", names[i], c->n_rot / 2);
+    c->has_rope_factors = 1;
+    OTR_TRY(otr_file_read(&l->model->file, t->offset, factors, (size_t)t->bytes));
+    for (int32_t j = 0; j < c->n_rot / 2; j++)
+      if (!(factors[j] >= 0x1p-20f && factors[j] <= 0x1p20f))
+        return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor %s holds %g", names[i], (double)factors[j]);
+  }
+  return OTR_STATUS_OK;
+}
+
+static otr_status set_rule(void *user, const otr_tensor_rule *rule, int32_t layer, otr_rule outliers) {
+  ((otr_loaded *)otr_model_role(user, layer, (otr_role)rule->role))->rule = outliers;
   return OTR_STATUS_OK;
 }
 
 static otr_status walk(loader *l) {
-  const otr_arch *arch = l->model->config.arch;
+  otr_model *m = l->model;
   l->made_bytes = 0;
   if (!l->filling) l->total = 0;
-  for (int32_t i = 0; i < arch->n_tensors; i++) {
-    int32_t n = arch->tensors[i].role < OTR_LAYER_ROLES ? l->model->config.n_layers : 1;
-    for (int32_t layer = 0; layer < n; layer++) OTR_TRY(load_tensor(l, &arch->tensors[i], layer));
+  for (int32_t role = 0; role < OTR_ROLES; role++) {
+    const otr_tensor_rule *rule = otr_config_role(&m->config, (otr_role)role);
+    int32_t n = role < OTR_LAYER_ROLES ? m->config.n_layers : 1;
+    for (int32_t layer = 0; rule && layer < n; layer++) OTR_TRY(load_tensor(l, rule, layer));
   }
   OTR_TRY(load_rope_factors(l));
-  for (int32_t i = 0; i < l->model->gguf->n_tensors; i++)
+  for (int32_t i = 0; i < m->gguf->n_tensors; i++)
     if (!l->used[i])
       return otr_fail(OTR_STATUS_UNSUPPORTED, "tensor %s belongs to no part of a %s model that is known",
-                      l->model->gguf->tensors[i].name, arch->name);
-  return OTR_STATUS_OK;
+                      m->gguf->tensors[i].name, m->config.arch->name);
+  return m->config.rule_given ? OTR_STATUS_OK : otr_config_rules(&m->config, m->gguf, set_rule, m);
 }
 
 static otr_status measure(loader *l, otr_model *model, const otr_model_params *params) {

@@ -18,8 +18,9 @@ static void release(otr_model *m) {
   otr_memory *memory = &m->runtime->memory;
   size_t tensors = (size_t)m->config.n_layers * OTR_LAYER_ROLES + OTR_ROLES - OTR_LAYER_ROLES;
   otr_pages_destroy(m, m->pool);
-  if (m->rope_inverse) otr_memory_give_array(memory, m->rope_inverse, (size_t)m->config.n_rot / 2, sizeof(double));
+  if (m->rope_inverse) otr_memory_give_array(memory, m->rope_inverse, (size_t)m->config.n_rot, sizeof(double));
   if (m->tensors) otr_memory_give_array(memory, m->tensors, tensors, sizeof *m->tensors);
+  device->ops->buffer_destroy(device, m->slopes);
   device->ops->buffer_destroy(device, m->made);
   device->ops->buffer_destroy(device, m->mapped);
   otr_gguf_destroy(m->gguf);
@@ -56,6 +57,9 @@ static otr_status begin(otr_runtime *r, const otr_source *source, const otr_mode
   otr_float_mode mode = otr_float_mode_enter();
   if (status == OTR_STATUS_OK) status = otr_config_read(m->gguf, &m->config);
   otr_float_mode_leave(mode);
+  otr_metadata_value value;
+  m->config.rule_given = params->outliers.rule != OTR_OUTLIERS_DEFAULT && status == OTR_STATUS_OK &&
+                         otr_metadata_find(&m->gguf->metadata, "outrider.outliers.names", &value);
   if (status == OTR_STATUS_OK) status = otr_rule_override(&params->outliers, &m->config.rule);
   if (status != OTR_STATUS_OK) {
     status = otr_fail_in(status, "%s", m->file.name[0] ? m->file.name : "model");
@@ -66,14 +70,37 @@ static otr_status begin(otr_runtime *r, const otr_source *source, const otr_mode
   return OTR_STATUS_OK;
 }
 
+static otr_status make_slopes(otr_model *m) {
+  const otr_config *c = &m->config;
+  otr_device *device = m->runtime->device;
+  size_t bytes = (size_t)c->n_heads * sizeof(float);
+  float *slopes = otr_memory_take(&m->runtime->memory, bytes, 64);
+  if (!slopes) return OTR_STATUS_NO_MEMORY;
+  float scale = c->arch->flags & OTR_ARCH_SCALED_ALIBI ? otr_recip(otr_sqrt((float)c->head_dim)) : 1.0f;
+  otr_alibi_slopes(slopes, c->n_heads, c->alibi, (double)scale);
+  otr_status status = device->ops->buffer_create(device, bytes, &m->slopes);
+  if (status == OTR_STATUS_OK) status = device->ops->buffer_write(device, m->slopes, 0, slopes, bytes);
+  otr_memory_give(&m->runtime->memory, slopes, bytes);
+  return status;
+}
+
+/** What positions are turned by or weighed with. */
+static otr_status make_tables(otr_model *m) {
+  const otr_config *c = &m->config;
+  m->rope_inverse = otr_memory_take_array(&m->runtime->memory, (size_t)c->n_rot, sizeof(double));
+  if (!m->rope_inverse) return OTR_STATUS_NO_MEMORY;
+  for (int32_t i = 0; i < 2; i++)
+    otr_rope_inverse(m->rope_inverse + i * (c->n_rot / 2), c->rope_theta, c->n_rot,
+                     c->has_rope_factors ? c->rope_factors[i && c->rope_original > 0] : NULL);
+  return c->alibi > 0.0 ? make_slopes(m) : OTR_STATUS_OK;
+}
+
 static otr_status finish_open(otr_model *m, const otr_model_params *params) {
   OTR_TRY(otr_load_weights(m, params));
-  m->rope_inverse = otr_memory_take_array(&m->runtime->memory, (size_t)m->config.n_rot / 2, sizeof(double));
-  if (!m->rope_inverse) return OTR_STATUS_NO_MEMORY;
   otr_float_mode mode = otr_float_mode_enter();
-  otr_rope_inverse(m->rope_inverse, m->config.rope_theta, m->config.n_rot,
-                   m->config.has_rope_factors ? m->config.rope_factors : NULL);
+  otr_status status = make_tables(m);
   otr_float_mode_leave(mode);
+  OTR_TRY(status);
   read_name(m);
   return otr_pages_create(m, &m->pool);
 }
@@ -137,16 +164,13 @@ static otr_outliers outliers_of(otr_rule rule) {
 
 static void count_weights(const otr_model *m, otr_model_info *info) {
   const otr_config *c = &m->config;
-  for (int32_t i = 0; i < c->arch->n_tensors; i++) {
-    const otr_tensor_rule *rule = &c->arch->tensors[i];
-    if (rule->flags & OTR_TENSOR_VECTOR) continue;
-    int32_t layers = rule->role < OTR_LAYER_ROLES ? c->n_layers : 1;
-    for (int32_t layer = 0; layer < layers; layer++) {
-      const otr_weight *w = &otr_model_role(m, layer, rule->role)->w;
+  for (int32_t role = 0; role < OTR_ROLES; role++) {
+    int32_t layers = role < OTR_LAYER_ROLES ? c->n_layers : 1;
+    for (int32_t layer = 0; layer < layers && otr_config_multiplies(c, (otr_role)role); layer++) {
+      const otr_weight *w = &otr_model_role(m, layer, (otr_role)role)->w;
       uint64_t values = (uint64_t)w->n * (uint64_t)w->k;
-      if (rule->role < OTR_LAYER_ROLES) info->token_layer_macs += values;
-      if (rule->role != OTR_ROLE_TOKEN_EMBD || c->tied_head)
-        info->token_weight_bytes += w->type == OTR_WEIGHT_INT8 ? values : 2 * values;
+      if (role < OTR_LAYER_ROLES) info->token_layer_macs += values;
+      info->token_weight_bytes += w->type == OTR_WEIGHT_INT8 ? values : 2 * values;
     }
   }
 }
@@ -235,7 +259,7 @@ otr_status otr_model_digest(const otr_model *m, uint8_t digest[32]) {
   otr_sha256 sha;
   otr_sha256_start(&sha);
   add_u64(&sha, m->file.bytes);
-  add_u64(&sha, (uint64_t)m->config.rule.kind);
+  add_u64(&sha, (uint64_t)m->config.rule.kind | (uint64_t)m->config.rule_given << 32);
   add_u64(&sha, OTR_BITS(m->config.rule.value));
   const otr_metadata *metadata = &m->gguf->metadata;
   for (int32_t i = 0; i < metadata->n; i++) {

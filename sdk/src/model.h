@@ -13,7 +13,9 @@
 typedef struct otr_loaded {
   otr_weight w;   /* linears; w.n 0: absent */
   otr_rule rule;  /* its outlier rule */
-  otr_ref vector; /* gains: f32 [n] */
+  otr_ref values; /* gains: f32 [n_values]; a position table: f32 [n_positions, n_values] */
+  otr_ref bias;   /* of a norm: f32 [n_values], or absent */
+  int32_t n_values;
 } otr_loaded;
 
 typedef struct otr_page_pool otr_page_pool;
@@ -27,7 +29,8 @@ struct otr_model {
   otr_buffer *made;   /* what was copied or quantized, or NULL */
   uint64_t mapped_bytes, made_bytes;
   otr_loaded *tensors;  /* [n_layers * OTR_LAYER_ROLES + OTR_ROLES - OTR_LAYER_ROLES] */
-  double *rope_inverse; /* [n_rot / 2] */
+  double *rope_inverse; /* [2, n_rot / 2]; the second is for long sessions (config.rope_original) */
+  otr_buffer *slopes;   /* ALiBi's f32 [n_heads], or NULL */
   char name[128];       /* general.name */
   atomic_int sessions;
   otr_page_pool *pool;

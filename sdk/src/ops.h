@@ -24,6 +24,7 @@ typedef struct otr_ref {
 /* The one list that feeds the op codes, the executors' tables, the harness and the trace names. */
 #define OTR_OP_LIST(X)   \
   X(EMBED, embed)        \
+  X(POSITION, position)  \
   X(NORM, norm)          \
   X(QUANTIZE, quantize)  \
   X(ROUND16, round16)    \
@@ -87,13 +88,20 @@ typedef struct otr_op_embed {
   int32_t n_positions, position_offset;
 } otr_op_embed;
 
-/** RMSNorm or LayerNorm over each of `groups` groups of `width` values of a row; the same gain and bias in each group.
- *  out may be x. */
+/** x = tidy(x + table[position + position_offset, :]): for embeddings that are projected before it. Given rows, too. */
+typedef struct otr_op_position {
+  otr_ref x;     /* f32 [m, width] */
+  otr_ref table; /* f32 [n_positions, width] */
+  int32_t n_positions, position_offset, width;
+} otr_op_position;
+
+/** RMSNorm or LayerNorm over each of `groups` groups of `width` values of a row; the same gain and bias in each group,
+ *  or with group_gains a gain for each (and no bias). out may be x. */
 typedef struct otr_op_norm {
   otr_norm_kind kind;
   otr_ref out, x;     /* f32 [m, groups * width] */
   otr_ref gain, bias; /* f32 [width]; bias absent for RMS and for a LayerNorm without one */
-  int32_t width, groups;
+  int32_t width, groups, group_gains; /* group_gains: gain is [groups, width] */
   float eps;
 } otr_op_norm;
 

@@ -92,3 +92,35 @@ void otr_rope_llama3(float *factors, double theta, int32_t n_rot, double factor,
     factors[j] = (float)f;
   }
 }
+
+/** Index of the pair that turns `beta` times within the original context, cut to [0, most]. */
+static double yarn_bound(double log2_theta, int32_t n_rot, double beta, double original_context, double up) {
+  double j = n_rot * log2_of(original_context / (beta * 2.0 * PI)) / (2.0 * log2_theta), most = n_rot - 1.0;
+  if (!(j > 0.0)) return 0.0;
+  if (j >= most) return most;
+  double whole = (double)(int32_t)j;
+  return whole < j ? whole + up : whole;
+}
+
+double otr_rope_yarn(float *factors, double theta, int32_t n_rot, double factor, double beta_fast, double beta_slow,
+                     double original_context) {
+  double log2_theta = log2_of(theta);
+  double low = yarn_bound(log2_theta, n_rot, beta_fast, original_context, 0.0);
+  double high = yarn_bound(log2_theta, n_rot, beta_slow, original_context, 1.0);
+  if (low == high) high = high + 0.001;
+  for (int32_t j = 0; j < n_rot / 2; j++) {
+    double ramp = (j - low) / (high - low);
+    ramp = ramp < 0.0 ? 0.0 : ramp > 1.0 ? 1.0 : ramp;
+    factors[j] = (float)(1.0 / (ramp / factor + (1.0 - ramp)));
+  }
+  return 0.1 * (log2_of(factor) * LN2) + 1.0;
+}
+
+void otr_alibi_slopes(float *slopes, int32_t n_heads, double largest, double scale) {
+  int32_t whole = 1;
+  while (whole * 2 <= n_heads) whole *= 2;
+  for (int32_t i = 0; i < n_heads; i++) {
+    double step = i < whole ? i + 1.0 : (i - whole) + 0.5;
+    slopes[i] = (float)(exp2_of(-(largest * step / whole)) * scale);
+  }
+}

@@ -21,4 +21,15 @@ void otr_rope_row(float *cos, float *sin, const double *inverse, int32_t half, i
 void otr_rope_llama3(float *factors, double theta, int32_t n_rot, double factor, double low, double high,
                      double original_context);
 
+/** The divisors of YaRN's scaling (Peng et al. 2023, section 3.2, as transformers and llama.cpp compute it), in double,
+ *  rounded to f32. @param theta > 1 @param factors [n_rot / 2]
+ *  @return its attention factor: 0.1 ln(factor) + 1. */
+double otr_rope_yarn(float *factors, double theta, int32_t n_rot, double factor, double beta_fast, double beta_slow,
+                     double original_context);
+
+/** ALiBi's slopes (Press et al. 2021): 2^(-largest (i + 1) / n) where n heads are a power of two; else those of the
+ *  power of two below, then every other one of the power above. Times `scale`, in double, rounded once to f32.
+ *  @param slopes [n_heads] */
+void otr_alibi_slopes(float *slopes, int32_t n_heads, double largest, double scale);
+
 #endif

@@ -120,6 +120,8 @@ static const small_case cases[] = {
     {.code = OTR_OP_ADD, .values = OTR_VALUES_HUGE, .m = 5, .k = 1},
     {.code = OTR_OP_SELECT, .values = OTR_VALUES_EDGES, .m = 3, .k = 21},
     {.code = OTR_OP_COPY, .values = OTR_VALUES_EDGES, .m = 3, .k = 21},
+    {.code = OTR_OP_POSITION, .values = OTR_VALUES_EDGES, .m = 9, .k = 75},
+    {.code = OTR_OP_NORM, .values = OTR_VALUES_OUTLIERS, .m = 3, .k = 20, .groups = 3, .wide = 1, .alias = 1},
 };
 
 /* The fixed work that devices are ranked by: one row, then some. */

@@ -121,6 +121,7 @@ otr_status otr_session_create(otr_model *m, const otr_session_params *given, otr
   if (!s) return OTR_STATUS_NO_MEMORY;
   s->model = m;
   s->n_batch = p.n_batch;
+  s->long_rope = m->config.rope_original > 0 && p.n_ctx > m->config.rope_original;
   atomic_init(&s->cancel, 0);
   memset(s->page, 0xff, sizeof s->page); /* OTR_PAGE_NONE */
   atomic_fetch_add(&m->sessions, 1);
@@ -154,10 +155,15 @@ int32_t otr_session_position(const otr_session *s) {
   return s ? s->position : 0;
 }
 
+/** Where positions end: with the model's table, where it has one. */
+static int32_t last_position(const otr_session *s) {
+  return s->model->config.n_positions > 0 ? s->model->config.n_positions : OTR_MAX_POSITION;
+}
+
 int32_t otr_session_room(const otr_session *s) {
   if (!s) return 0;
   int64_t in_page = (int64_t)pages_below(s->position) * OTR_CHUNK - s->position;
-  int64_t room = (int64_t)(s->n_pages - s->n_used) * OTR_CHUNK + in_page, last = OTR_MAX_POSITION - s->position;
+  int64_t room = (int64_t)(s->n_pages - s->n_used) * OTR_CHUNK + in_page, last = last_position(s) - s->position;
   return (int32_t)(room < last ? room : last);
 }
 
@@ -189,6 +195,11 @@ void otr_session_reset(otr_session *s) {
 otr_status otr_session_copy(otr_session *to, const otr_session *from) {
   if (!to || !from || to == from || to->model != from->model)
     return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "two different sessions of one model are needed");
+  if (to->long_rope != from->long_rope)
+    return otr_fail(OTR_STATUS_INVALID_ARGUMENT,
+                    "one session is longer than %d positions, the other is not: this "
+                    "model's RoPE differs",
+                    from->model->config.rope_original);
   if (from->n_used > to->n_pages)
     return otr_fail(OTR_STATUS_CONTEXT_FULL, "the source uses %d pages, the destination has %d", from->n_used,
                     to->n_pages);
@@ -215,8 +226,8 @@ otr_status otr_session_copy(otr_session *to, const otr_session *from) {
 otr_status otr_session_slide(otr_session *s, int32_t keep, int32_t room) {
   if (!s || keep < 0 || room < 0)
     return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "session is NULL, keep or room negative");
-  if (room > OTR_MAX_POSITION - s->position)
-    return otr_fail(OTR_STATUS_CONTEXT_FULL, "positions end at %d", OTR_MAX_POSITION);
+  if (room > last_position(s) - s->position)
+    return otr_fail(OTR_STATUS_CONTEXT_FULL, "positions end at %d", last_position(s));
   int32_t first = keep > s->position ? pages_below(s->position) : pages_below(keep);
   int32_t end = s->position / OTR_CHUNK; /* the page being written stays */
   int32_t can_drop = 0;

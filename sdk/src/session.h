@@ -16,7 +16,8 @@ struct otr_session {
   int32_t n_used;  /* referenced */
   int32_t n_batch;
   int32_t position;
-  int32_t table_end; /* entries from here on hold no page */
+  bool long_rope;                     /* its context is longer than config.rope_original */
+  int32_t table_end;                  /* entries from here on hold no page */
   otr_page table[OTR_MAX_PAGES];      /* buffer NULL: none, or dropped */
   int32_t page[OTR_MAX_PAGES];        /* the page's number, or OTR_PAGE_NONE */
   int32_t dropped_begin, dropped_end; /* all pages that slides dropped lie in [begin, end) */

@@ -38,6 +38,7 @@ static otr_status make_header(const otr_session *s, uint8_t header[HEADER_BYTES]
   put32(header + 24, (uint32_t)c->head_dim);
   put32(header + 28, (uint32_t)s->position);
   put32(header + 32, has_ids(s) ? 1 : 0);
+  put32(header + 36, s->long_rope);
   return otr_model_digest(s->model, header + 48);
 }
 
@@ -137,6 +138,8 @@ static otr_status check_blob(const otr_session *s, const uint8_t *blob, size_t n
     return otr_fail(OTR_STATUS_MISMATCH, "the state is of contract revision %u, this library of %d", get32(blob + 8),
                     OTR_CONTRACT_REVISION);
   if (get32(blob + 12) != KV_F16) return otr_fail(OTR_STATUS_MISMATCH, "the state's KV type is %u", get32(blob + 12));
+  if (get32(blob + 36) != (uint32_t)s->long_rope)
+    return otr_fail(OTR_STATUS_MISMATCH, "the state is of a longer or shorter session: this model's RoPE differs");
   if (memcmp(blob + 16, own + 16, 12) != 0 || memcmp(blob + 48, own + 48, 32) != 0)
     return otr_fail(OTR_STATUS_MISMATCH, "the state was made by another model or with another outlier rule");
   uint32_t rows = get32(blob + 28), known = get32(blob + 32);
