@@ -19,8 +19,10 @@ static const struct kind {
              {"smollm", OTR_SPLIT_DIGITS},
              {"llama-bpe", OTR_SPLIT_LLAMA3},
              {"qwen2", OTR_SPLIT_QWEN2},
-             {"default", OTR_SPLIT_DEFAULT}};
-enum { N_KINDS = 5 };
+             {"default", OTR_SPLIT_DEFAULT},
+             {"bloom", OTR_SPLIT_BLOOM},
+             {"falcon", OTR_SPLIT_FALCON}};
+enum { N_KINDS = 7 };
 
 /* Compares the pieces with a line "name length length …". */
 static void check_pieces(char *line, const char *text, size_t n_bytes) {

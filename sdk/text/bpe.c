@@ -2,8 +2,8 @@
 /* Byte-level BPE (GPT-2): a piece begins as its bytes; the pair with the lowest merge rank is joined first. */
 #include "encoder.h"
 
-static bool pair(const void *model, const char *text, const otr_symbol *left, const otr_symbol *right, uint32_t *key,
-                 int32_t *id) {
+bool otr_pair_by_merge(const void *model, const char *text, const otr_symbol *left, const otr_symbol *right,
+                       uint32_t *key, int32_t *id) {
   (void)text;
   const otr_vocabulary *v = model;
   if (left->id < 0 || right->id < 0) return false;
@@ -31,7 +31,7 @@ static otr_status encode_piece(otr_encoder *e, const char *text, size_t n_bytes)
   }
   OTR_TEXT_TRY(otr_merge_reserve(&e->merge, n_bytes));
   for (size_t i = 0; i < n_bytes; ++i) otr_merge_append(&e->merge, (uint32_t)i, 1, v->byte_ids[(unsigned char)text[i]]);
-  otr_merge_run(&e->merge, pair, v, text);
+  otr_merge_run(&e->merge, otr_pair_by_merge, v, text);
   for (int32_t i = 0; i >= 0; i = e->merge.symbols[i].next) emit(e, e->merge.symbols[i].id);
   return OTR_STATUS_OK;
 }

@@ -19,6 +19,9 @@ static inline void otr_encoder_emit(otr_encoder *e, int32_t id) {
   ++e->n;
 }
 
+/** otr_merge_pair_fn of a vocabulary's merges. */
+bool otr_pair_by_merge(const void *model, const char *text, const otr_symbol *left, const otr_symbol *right,
+                       uint32_t *key, int32_t *id);
 /** Encodes plain text [n_bytes] with a byte-level vocabulary. */
 otr_status otr_encode_bpe(otr_encoder *e, const char *text, size_t n_bytes);
 /** Encodes plain text [n_bytes] with a SentencePiece vocabulary; `prefix`: a space is put before it. */

@@ -100,18 +100,43 @@ static size_t piece_llama3(const char *text, size_t n, size_t most_digits) {
   return length > 0 ? length : white_space(text, n);
 }
 
-/* [\p{P}\$\+<=>\^~\|] */
-static bool is_mark(glyph g) {
-  if (g.code > 0 && g.code < 0x80 && strchr("$+<=>^~|", g.code) != NULL) return true;
+/* What BLOOM leaves out: white space, brackets of the published class's own spelling, marks of several scripts. */
+static bool is_bloom_mark(glyph g) {
+  static const int32_t others[] = {0x2026, 0x3002, 0xff0c, 0x3001, 0x964, 0x6d4, 0x60c};
+  if (g.class == OTR_CHAR_SPACE) return true;
+  if (g.code > 0 && g.code < 0x80) return strchr("(|).,!?", g.code) != NULL;
+  for (size_t i = 0; i < sizeof others / sizeof *others; ++i)
+    if (g.code == others[i]) return true;
+  return false;
+}
+
+/* A match, or what stands before the next one. */
+static size_t piece_bloom(const char *text, size_t n) {
+  glyph g = glyph_at(text, n, 0), next = glyph_at(text, n, g.bytes);
+  size_t at = 0;
+  bool match = !is_bloom_mark(g) || (g.code == ' ' && next.bytes != 0 && !is_bloom_mark(next));
+  do {
+    at += g.bytes;
+    g = next;
+    next = glyph_at(text, n, at + g.bytes);
+    bool begins = !is_bloom_mark(g) || (g.code == ' ' && next.bytes != 0 && !is_bloom_mark(next));
+    if (match ? is_bloom_mark(g) : begins) break;
+  } while (g.bytes != 0);
+  return at;
+}
+
+/* Punctuation and those of the ASCII symbols `ascii` that are none. */
+static bool is_mark(glyph g, const char *ascii) {
+  if (g.code > 0 && g.code < 0x80 && strchr(ascii, g.code) != NULL) return true;
   return g.class == OTR_CHAR_OTHER && otr_char_is_punctuation(g.code);
 }
 
 /* Length of the leading run of characters that are marks, or that are none. */
-static size_t marks(const char *text, size_t n, int *whole) {
+static size_t marks(const char *text, size_t n, const char *ascii) {
   size_t at = 0;
   glyph g = glyph_at(text, n, 0);
-  *whole = is_mark(g);
-  for (; g.bytes != 0 && is_mark(g) == *whole; g = glyph_at(text, n, at)) at += g.bytes;
+  bool mark = is_mark(g, ascii);
+  for (; g.bytes != 0 && is_mark(g, ascii) == mark; g = glyph_at(text, n, at)) at += g.bytes;
   return at;
 }
 
@@ -122,6 +147,17 @@ static size_t numbers(const char *text, size_t n, size_t most, int *whole) {
   *whole = g.class == OTR_CHAR_NUMBER;
   if (*whole) return run_end(text, n, 0, OTR_CHAR_NUMBER, most);
   for (; g.bytes != 0 && g.class != OTR_CHAR_NUMBER; g = glyph_at(text, n, at)) at += g.bytes;
+  return at;
+}
+
+/* Numbers of the byte-level alphabet: digits, and ² ³ ¹ ¼ ½ ¾, which stand for the bytes of their code points. */
+static bool is_number_byte(char c) {
+  return (c >= '0' && c <= '9') || (c != '\0' && strchr("\xb2\xb3\xb9\xbc\xbd\xbe", c) != NULL);
+}
+
+static size_t number_bytes(const char *text, size_t n) {
+  size_t at = 1;
+  while (at < n && is_number_byte(text[at]) == is_number_byte(text[0])) ++at;
   return at;
 }
 
@@ -138,16 +174,20 @@ static size_t triple(const char *text, size_t n) {
 
 static size_t next_digits(otr_split *s) {
   const char *text = s->text + s->position;
-  if (s->position == s->end[0]) s->end[0] += numbers(text, s->n_bytes - s->position, 1, &s->whole[0]);
+  if (s->position == s->end[0]) s->end[0] += numbers(text, s->n_bytes - s->position, 1, &s->whole);
   size_t n = s->end[0] - s->position;
-  return s->whole[0] ? n : piece_gpt2(text, n);
+  return s->whole ? n : piece_gpt2(text, n);
 }
 
 static size_t next_default(otr_split *s) {
   const char *text = s->text + s->position;
-  if (s->position == s->end[0]) s->end[0] += marks(text, s->n_bytes - s->position, &s->whole[0]);
+  bool falcon = s->kind == OTR_SPLIT_FALCON;
+  if (s->position == s->end[0]) s->end[0] += marks(text, s->n_bytes - s->position, falcon ? "$+<=>^`~|" : "$+<=>^~|");
   if (s->position == s->end[1]) s->end[1] += piece_gpt2(text, s->end[0] - s->position);
-  if (s->position == s->end[2]) s->end[2] += numbers(text, s->end[1] - s->position, SIZE_MAX, &s->whole[2]);
+  if (s->position == s->end[2]) {
+    size_t n = s->end[1] - s->position;
+    s->end[2] += falcon ? number_bytes(text, n) : numbers(text, n, SIZE_MAX, &s->whole);
+  }
   return triple(text, s->end[2] - s->position);
 }
 
@@ -172,6 +212,10 @@ size_t otr_split_next(otr_split *split) {
     case OTR_SPLIT_QWEN2:
       length = piece_llama3(text, n, 1);
       break;
+    case OTR_SPLIT_BLOOM:
+      length = piece_bloom(text, n);
+      break;
+    case OTR_SPLIT_FALCON:
     case OTR_SPLIT_DEFAULT:
       length = next_default(split);
       break;

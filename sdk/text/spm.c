@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /* SentencePiece BPE: a text begins as its characters; the pair that makes the token with the highest score is joined
- * first. A character without a token becomes its bytes. */
+ * first, or the pair with the lowest merge rank. A character without a token becomes its bytes. */
 #include "encoder.h"
 #include "unicode.h"
 
-static bool pair(const void *model, const char *text, const otr_symbol *left, const otr_symbol *right, uint32_t *key,
-                 int32_t *id) {
+static bool pair_by_score(const void *model, const char *text, const otr_symbol *left, const otr_symbol *right,
+                          uint32_t *key, int32_t *id) {
   const otr_vocabulary *v = model;
   size_t n_bytes = (size_t)left->bytes + right->bytes;
   if (n_bytes > v->longest) return false;
@@ -15,17 +15,19 @@ static bool pair(const void *model, const char *text, const otr_symbol *left, co
   return true;
 }
 
-static void emit(otr_encoder *e, const char *text, const otr_symbol *symbol) {
+/* @return whether it was unknown; `fused`: the symbol before it was, and one id is to stand for both. */
+static bool emit(otr_encoder *e, const char *text, const otr_symbol *symbol, bool fused) {
   const otr_vocabulary *v = e->vocabulary;
   if (symbol->id >= 0) {
     otr_encoder_emit(e, symbol->id);
-    return;
+    return false;
   }
   bool all = true;
   for (uint32_t i = 0; i < symbol->bytes; ++i) all = all && v->byte_ids[(unsigned char)text[symbol->start + i]] >= 0;
-  if (!all && v->unk >= 0) otr_encoder_emit(e, v->unk);
+  if (!all && v->unk >= 0 && !fused) otr_encoder_emit(e, v->unk);
   for (uint32_t i = 0; all && i < symbol->bytes; ++i)
     otr_encoder_emit(e, v->byte_ids[(unsigned char)text[symbol->start + i]]);
+  return !all;
 }
 
 static otr_status encode_piece(otr_encoder *e, const char *text, size_t n_bytes) {
@@ -36,15 +38,17 @@ static otr_status encode_piece(otr_encoder *e, const char *text, size_t n_bytes)
     otr_merge_append(&e->merge, (uint32_t)at, bytes, otr_text_map_find(&v->map, text + at, bytes));
     at += bytes;
   }
-  otr_merge_run(&e->merge, pair, v, text);
-  for (int32_t i = 0; i >= 0; i = e->merge.symbols[i].next) emit(e, text, &e->merge.symbols[i]);
+  otr_merge_run(&e->merge, v->keys != NULL ? pair_by_score : otr_pair_by_merge, v, text);
+  bool unknown = false;
+  for (int32_t i = 0; i >= 0; i = e->merge.symbols[i].next)
+    unknown = emit(e, text, &e->merge.symbols[i], unknown && v->fuse_unknown);
   return OTR_STATUS_OK;
 }
 
-/* Length of what can be encoded on its own: all of it, or up to a space that follows something else. */
+/* Length of what can be encoded on its own: all of it, or up to a space (one that follows something else). */
 static size_t piece_length(const otr_vocabulary *v, const char *text, size_t n_bytes) {
-  for (size_t i = 1; v->cut_at_spaces && i < n_bytes; ++i)
-    if (text[i] == ' ' && text[i - 1] != ' ') return i;
+  for (size_t i = 1; (v->cut_at_spaces || v->cut_at_each) && i < n_bytes; ++i)
+    if (text[i] == ' ' && (v->cut_at_each || text[i - 1] != ' ')) return i;
   return n_bytes;
 }
 

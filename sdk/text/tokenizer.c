@@ -3,7 +3,9 @@
 #include <string.h>
 
 #include "encoder.h"
+#include "nfc.h"
 #include "tokenizer.h"
+#include "unicode.h"
 
 otr_status otr_tokenizer_create(const otr_metadata *metadata, const otr_tokenizer_params *params, otr_tokenizer **out) {
   if (out == NULL) return otr_text_fail(OTR_STATUS_INVALID_ARGUMENT, "out is NULL");
@@ -44,7 +46,7 @@ otr_status otr_tokenizer_get_info(const otr_tokenizer *tokenizer, otr_tokenizer_
                                .pad = v->pad,
                                .add_bos = v->add_bos,
                                .add_eos = v->add_eos,
-                               .add_space_prefix = v->add_space_prefix};
+                               .add_space_prefix = v->prefix != OTR_PREFIX_NEVER};
   return otr_text_result(info, &filled, sizeof filled);
 }
 
@@ -54,17 +56,70 @@ int32_t otr_tokenizer_vocab(const otr_tokenizer *tokenizer) {
 
 /* ---- encode ------------------------------------------------------------------------------------------------------ */
 
-static otr_status encode_plain(otr_encoder *e, const char *text, size_t n_bytes, bool after_special) {
-  if (n_bytes == 0) return OTR_STATUS_OK;
+/* What of a text has been encoded: whether nothing yet, and whether the last thing was a control token. */
+typedef struct place {
+  bool first, after_control;
+} place;
+
+static bool wants_prefix(const otr_vocabulary *v, const char *text, size_t n_bytes, place at) {
+  bool spaced = text[0] == ' ' || (n_bytes >= 3 && memcmp(text, "\xe2\x96\x81", 3) == 0);
+  switch (v->prefix) {
+    case OTR_PREFIX_AFTER_CONTROL:
+      return at.first || at.after_control;
+    case OTR_PREFIX_EACH:
+      return true;
+    case OTR_PREFIX_EACH_UNSPACED:
+      return !spaced;
+    case OTR_PREFIX_FIRST_UNSPACED:
+      return at.first && !spaced;
+    default:
+      return false;
+  }
+}
+
+static otr_status encode_normal(otr_encoder *e, const char *text, size_t n_bytes, place at) {
   if (!e->vocabulary->is_spm) return otr_encode_bpe(e, text, n_bytes);
-  return otr_encode_spm(e, text, n_bytes, after_special && e->vocabulary->add_space_prefix);
+  return otr_encode_spm(e, text, n_bytes, wants_prefix(e->vocabulary, text, n_bytes, at));
+}
+
+static otr_status encode_plain(otr_encoder *e, const char *text, size_t n_bytes, place at) {
+  const otr_allocator *allocator = &e->vocabulary->allocator;
+  if (n_bytes == 0) return OTR_STATUS_OK;
+  if (!e->vocabulary->nfc || otr_nfc_is_plain(text, n_bytes)) return encode_normal(e, text, n_bytes, at);
+  char *normal;
+  size_t room, n;
+  OTR_TEXT_TRY(otr_nfc(allocator, text, n_bytes, &normal, &room, &n));
+  otr_status status = encode_normal(e, normal, n, at);
+  otr_text_give(allocator, normal, room, 1);
+  return status;
+}
+
+/* Length of a text without the white space at its end. */
+static size_t end_of_words(const char *text, size_t n_bytes) {
+  size_t end = 0;
+  for (size_t at = 0; at < n_bytes;) {
+    otr_char c = otr_char_at(text + at, n_bytes - at);
+    at += c.bytes;
+    if (otr_char_classify(c.code) != OTR_CHAR_SPACE) end = at;
+  }
+  return end;
+}
+
+/* Length of the white space at the beginning of a text. */
+static size_t leading_space(const char *text, size_t n_bytes) {
+  size_t at = 0;
+  for (otr_char c; at < n_bytes; at += c.bytes) {
+    c = otr_char_at(text + at, n_bytes - at);
+    if (otr_char_classify(c.code) != OTR_CHAR_SPACE) break;
+  }
+  return at;
 }
 
 /* Cuts the text at the tokens that only exist as a whole and encodes what is between them. */
 static otr_status encode_text(otr_encoder *e, const char *text, size_t n_bytes, bool parse_special) {
   const otr_vocabulary *v = e->vocabulary;
   const otr_trie *trie = parse_special ? &v->special : &v->user;
-  bool after_special = true;
+  place here = {.first = true};
   size_t from = 0;
   for (size_t at = 0, length; at < n_bytes; at += length) {
     int32_t id = otr_trie_match(trie, text + at, n_bytes - at, &length);
@@ -72,12 +127,14 @@ static otr_status encode_text(otr_encoder *e, const char *text, size_t n_bytes, 
       length = 1;
       continue;
     }
-    OTR_TEXT_TRY(encode_plain(e, text + from, at - from, after_special));
+    bool left = (v->strips[id] & OTR_STRIP_LEFT) != 0;
+    OTR_TEXT_TRY(encode_plain(e, text + from, left ? end_of_words(text + from, at - from) : at - from, here));
     otr_encoder_emit(e, id);
-    after_special = v->types[id] != OTR_TOKEN_USER;
+    here = (place){.after_control = v->types[id] != OTR_TOKEN_USER};
+    if ((v->strips[id] & OTR_STRIP_RIGHT) != 0) length += leading_space(text + at + length, n_bytes - at - length);
     from = at + length;
   }
-  return encode_plain(e, text + from, n_bytes - from, after_special);
+  return encode_plain(e, text + from, n_bytes - from, here);
 }
 
 static otr_status encode(otr_encoder *e, const char *text, size_t n_bytes, uint32_t flags) {
@@ -125,7 +182,8 @@ const char *otr_tokenizer_decoded(const otr_tokenizer *tokenizer, int32_t id, ui
   const char *text = otr_texts_at(&v->texts, id, n_bytes);
   if (is_special(v, id)) {
     if ((flags & OTR_DECODE_SPECIAL) == 0) *n_bytes = 0;
-  } else if (first && (flags & OTR_DECODE_STRIP_PREFIX) != 0 && v->add_space_prefix && *n_bytes > 0 && text[0] == ' ') {
+  } else if (first && (flags & OTR_DECODE_STRIP_PREFIX) != 0 && v->prefix != OTR_PREFIX_NEVER && *n_bytes > 0 &&
+             text[0] == ' ') {
     --*n_bytes;
     ++text;
   }

@@ -29,8 +29,8 @@ static otr_status find_array(const otr_metadata *metadata, const char *key, otr_
   return OTR_STATUS_OK;
 }
 
-/* A string key; *n_bytes 0 and *text "" when it is missing. */
-static otr_status find_string(const otr_metadata *metadata, const char *key, const char **text, size_t *n_bytes) {
+otr_status otr_vocabulary_find_string(const otr_metadata *metadata, const char *key, const char **text,
+                                      size_t *n_bytes) {
   otr_metadata_value value;
   size_t cursor = 0;
   *text = "";
@@ -48,17 +48,26 @@ static const struct pre_tokenizer {
   const char *name, *shown;
   otr_split_kind kind;
 } pre_tokenizers[] = {
-    {"default", "default", OTR_SPLIT_DEFAULT},    {"gpt-2", "gpt-2", OTR_SPLIT_GPT2},
-    {"llama-bpe", "llama-bpe", OTR_SPLIT_LLAMA3}, {"llama3", "llama-bpe", OTR_SPLIT_LLAMA3},
-    {"llama-v3", "llama-bpe", OTR_SPLIT_LLAMA3},  {"qwen2", "qwen2", OTR_SPLIT_QWEN2},
-    {"refact", "refact", OTR_SPLIT_DIGITS},       {"smollm", "smollm", OTR_SPLIT_DIGITS},
+    {"default", "default", OTR_SPLIT_DEFAULT},
+    {"gpt-2", "gpt-2", OTR_SPLIT_GPT2},
+    {"llama-bpe", "llama-bpe", OTR_SPLIT_LLAMA3},
+    {"llama3", "llama-bpe", OTR_SPLIT_LLAMA3},
+    {"llama-v3", "llama-bpe", OTR_SPLIT_LLAMA3},
+    {"qwen2", "qwen2", OTR_SPLIT_QWEN2},
+    {"refact", "refact", OTR_SPLIT_DIGITS},
+    {"smollm", "smollm", OTR_SPLIT_DIGITS},
     {"starcoder", "starcoder", OTR_SPLIT_DIGITS},
+    {"bloom", "bloom", OTR_SPLIT_BLOOM},
+    {"falcon", "falcon", OTR_SPLIT_FALCON},
+    {"mpt", "mpt", OTR_SPLIT_GPT2},
+    {"olmo", "olmo", OTR_SPLIT_GPT2},
+    {"stablelm2", "stablelm2", OTR_SPLIT_QWEN2},
 };
 
 static otr_status load_pre(otr_vocabulary *v, const otr_metadata *metadata) {
   const char *text;
   size_t n_bytes;
-  OTR_TEXT_TRY(find_string(metadata, "tokenizer.ggml.pre", &text, &n_bytes));
+  OTR_TEXT_TRY(otr_vocabulary_find_string(metadata, "tokenizer.ggml.pre", &text, &n_bytes));
   if (n_bytes == 0) text = "default", n_bytes = 7;
   for (size_t i = 0; i < sizeof pre_tokenizers / sizeof *pre_tokenizers; ++i) {
     if (!equals(text, n_bytes, pre_tokenizers[i].name)) continue;
@@ -74,7 +83,7 @@ static otr_status load_pre(otr_vocabulary *v, const otr_metadata *metadata) {
 static otr_status load_model(otr_vocabulary *v, const otr_metadata *metadata) {
   const char *text;
   size_t n_bytes;
-  OTR_TEXT_TRY(find_string(metadata, "tokenizer.ggml.model", &text, &n_bytes));
+  OTR_TEXT_TRY(otr_vocabulary_find_string(metadata, "tokenizer.ggml.model", &text, &n_bytes));
   if (n_bytes == 0) return otr_text_fail(OTR_STATUS_BAD_FORMAT, "tokenizer.ggml.model is missing");
   v->is_spm = equals(text, n_bytes, "llama");
   v->pre = "";
@@ -189,7 +198,8 @@ static otr_status load_texts(otr_vocabulary *v, const otr_metadata *metadata) {
   v->texts.start = otr_text_take(&v->allocator, n + 1, sizeof *v->texts.start);
   v->types = otr_text_take(&v->allocator, n, 1);
   v->ends = otr_text_take(&v->allocator, n, 1);
-  if (v->texts.bytes == NULL || v->texts.start == NULL || v->types == NULL || v->ends == NULL)
+  v->strips = otr_text_take(&v->allocator, n, 1);
+  if (v->texts.bytes == NULL || v->texts.start == NULL || v->types == NULL || v->ends == NULL || v->strips == NULL)
     return OTR_STATUS_NO_MEMORY;
   OTR_TEXT_TRY(load_types(v, metadata));
   size_t cursor = 0, n_bytes;
@@ -206,8 +216,10 @@ static otr_status load_texts(otr_vocabulary *v, const otr_metadata *metadata) {
  */
 
 static otr_status load_scores(otr_vocabulary *v, const otr_metadata *metadata) {
-  otr_metadata_value scores;
-  OTR_TEXT_TRY(find_array(metadata, "tokenizer.ggml.scores", OTR_METADATA_F32, true, &scores));
+  otr_metadata_value scores, merges;
+  bool by_merges = otr_metadata_find(metadata, "tokenizer.ggml.merges", &merges) && merges.count > 0;
+  OTR_TEXT_TRY(find_array(metadata, "tokenizer.ggml.scores", OTR_METADATA_F32, !by_merges, &scores));
+  if (by_merges && scores.count == 0) return otr_vocabulary_load_merges(v, metadata);
   if (scores.count != (uint64_t)v->n)
     return otr_text_fail(OTR_STATUS_BAD_FORMAT, "%llu scores for %d tokens", (unsigned long long)scores.count, v->n);
   v->keys = otr_text_take(&v->allocator, (size_t)v->n, sizeof *v->keys);
@@ -269,6 +281,7 @@ otr_status otr_vocabulary_load(otr_vocabulary *v, const otr_metadata *metadata) 
   OTR_TEXT_TRY(load_model(v, metadata));
   OTR_TEXT_TRY(load_texts(v, metadata));
   OTR_TEXT_TRY(otr_vocabulary_load_special(v, metadata));
+  OTR_TEXT_TRY(otr_vocabulary_load_own(v, metadata));
   OTR_TEXT_TRY(load_maps(v));
   return v->is_spm ? load_scores(v, metadata) : otr_vocabulary_load_merges(v, metadata);
 }
@@ -279,6 +292,7 @@ void otr_vocabulary_destroy(otr_vocabulary *v) {
   otr_text_give(&v->allocator, v->texts.start, n + 1, sizeof *v->texts.start);
   otr_text_give(&v->allocator, v->types, n, 1);
   otr_text_give(&v->allocator, v->ends, n, 1);
+  otr_text_give(&v->allocator, v->strips, n, 1);
   otr_text_give(&v->allocator, v->keys, n, sizeof *v->keys);
   otr_text_give(&v->allocator, v->merged, v->n_merges, sizeof *v->merged);
   otr_text_map_destroy(&v->map, &v->allocator);

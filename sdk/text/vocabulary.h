@@ -15,6 +15,17 @@ typedef enum otr_token_type { /* as GGUF numbers them */
                               OTR_TOKEN_BYTE = 6
 } otr_token_type;
 
+/** Where SentencePiece's space goes before plain text. */
+typedef enum otr_space_prefix {
+  OTR_PREFIX_NEVER,
+  OTR_PREFIX_AFTER_CONTROL, /**< before the text and behind control tokens */
+  OTR_PREFIX_EACH,          /**< before each stretch of plain text */
+  OTR_PREFIX_EACH_UNSPACED, /**< before each that does not begin with a space */
+  OTR_PREFIX_FIRST_UNSPACED /**< at the beginning of the text, unless there is a space */
+} otr_space_prefix;
+
+enum { OTR_STRIP_LEFT = 1, OTR_STRIP_RIGHT = 2 };
+
 /** Texts that are found in the input by longest match: a tree of bytes. */
 typedef struct otr_trie {
   otr_pair_map edges; /**< (node, byte) → node */
@@ -30,22 +41,28 @@ typedef struct otr_vocabulary {
   const char *pre;    /**< name of the pre-tokenizer, "" for SPM */
   bool whole_pieces;  /**< a piece that is a token is taken without merging (llama-bpe) */
   bool cut_at_spaces; /**< SPM: no token goes on behind a space that follows something else */
+  bool cut_at_each;   /**< SPM: a space always begins a piece */
+  bool fuse_unknown;  /**< SPM: unknown characters side by side give one id */
+  bool nfc;           /**< plain text is normalized first */
   int32_t n;
   otr_texts texts;       /**< [n] the bytes that an id stands for */
   size_t texts_bytes;    /**< taken for texts.bytes */
   uint8_t *types;        /**< [n] otr_token_type */
   uint8_t *ends;         /**< [n] 1: end of generation */
-  uint32_t *keys;        /**< SPM [n]: order of merging, from the score: the highest score has the lowest */
+  uint8_t *strips;       /**< [n] OTR_STRIP_…: white space that a special token swallows */
+  uint32_t *keys;        /**< SPM [n]: order of merging, from the score: the highest score has the lowest. NULL: by
+                              merges, as GPT-2 */
   otr_text_map map;      /**< tokens that plain text may become */
   otr_trie special;      /**< control tokens and others that only exist as a whole */
   otr_trie user;         /**< user-defined tokens: found in plain text, too */
   int32_t byte_ids[256]; /**< the token of a single byte, −1 for none */
-  otr_pair_map merges;   /**< GPT-2: (left id, right id) → rank */
+  otr_pair_map merges;   /**< (left id, right id) → rank */
   int32_t *merged;       /**< [n_merges] id that a merge makes, by rank */
   size_t n_merges;
   size_t longest; /**< bytes of the longest token */
   int32_t bos, eos, eot, unk, pad;
-  bool add_bos, add_eos, add_space_prefix;
+  bool add_bos, add_eos;
+  otr_space_prefix prefix;
 } otr_vocabulary;
 
 /** Fills a zeroed vocabulary whose allocator is set. On failure the caller destroys it all the same. */
@@ -56,6 +73,13 @@ void otr_vocabulary_destroy(otr_vocabulary *v);
 otr_status otr_vocabulary_load_merges(otr_vocabulary *v, const otr_metadata *metadata);
 /** Keys of the special tokens and flags; the names of known tokens that end a generation. */
 otr_status otr_vocabulary_load_special(otr_vocabulary *v, const otr_metadata *metadata);
+/** Keys tokenizer.outrider.…: what GGUF has no keys for. After the special ones. */
+otr_status otr_vocabulary_load_own(otr_vocabulary *v, const otr_metadata *metadata);
+/** A string key; *n_bytes 0 and *text "" when it is missing. */
+otr_status otr_vocabulary_find_string(const otr_metadata *metadata, const char *key, const char **text,
+                                      size_t *n_bytes);
+/** A bool key; `missing` where there is none. */
+otr_status otr_vocabulary_find_flag(const otr_metadata *metadata, const char *key, bool missing, bool *flag);
 /** Undoes the byte-level alphabet: each letter that stands for a byte becomes it, anything else stays.
  *  @param out [n_bytes]; may be `text`. @return bytes written. */
 size_t otr_bytes_of_letters(char *out, const char *text, size_t n_bytes);
