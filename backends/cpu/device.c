@@ -278,7 +278,8 @@ static size_t scratch_bytes(const otr_cpu_device *device, const otr_program *pro
       bytes = k->attention_scratch(k->attention_rows, a->n_heads / a->n_kv_heads, a->head_dim, program->max_pages);
     }
     if (op->code == OTR_OP_ROPE_KV)
-      bytes = (size_t)op->u.rope_kv.n_kv_heads * (size_t)op->u.rope_kv.head_dim * sizeof(uint16_t);
+      bytes =
+          (OTR_ROW_BLOCK + 1) * (size_t)op->u.rope_kv.n_kv_heads * (size_t)op->u.rope_kv.head_dim * sizeof(uint16_t);
     if (bytes > most) most = bytes;
   }
   return (most + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE + CACHE_LINE;

@@ -48,32 +48,51 @@ static void embed_rows(const otr_host_op *h, const otr_step *step, otr_found *fo
   }
 }
 
+/** Where row i's position lies: its page, and its place there. */
+static void *page_of(const otr_prepared *p, int32_t i, size_t *in_page) {
+  const otr_row *row = &p->step->row[i];
+  *in_page = (size_t)(row->position % OTR_CHUNK);
+  return p->page_base[(size_t)row->sequence * (size_t)p->program.max_table + (size_t)(row->position / OTR_CHUNK)];
+}
+
+/** Keys [r1 - r0, n_kv_heads * head_dim] of rows [r0, r1) to their pages: feature by feature, for there the positions
+ * lie side by side. */
+static void put_keys(const otr_prepared *p, const otr_op_rope_kv *o, const uint16_t *keys, int32_t r0, int32_t r1) {
+  size_t d = (size_t)o->head_dim, stride = (size_t)o->n_kv_heads * d;
+  for (int32_t head = 0; head < o->n_kv_heads; head++, keys += d) {
+    uint16_t *to[OTR_ROW_BLOCK];
+    for (int32_t i = 0; i < r1 - r0; i++) {
+      size_t in_page;
+      void *page = page_of(p, r0 + i, &in_page);
+      to[i] = otr_page_k(page, &p->program.kv, o->kv_layer, head) + in_page;
+    }
+    for (size_t j = 0; j < d; j++)
+      for (int32_t i = 0; i < r1 - r0; i++) to[i][j * OTR_CHUNK] = keys[(size_t)i * stride + j];
+  }
+}
+
 static void rope_kv_rows(const otr_prepared *p, const otr_host_op *h, otr_worker *w, int32_t r0, int32_t r1) {
   const otr_op_rope_kv *o = &h->op->u.rope_kv;
   const otr_step *step = p->step;
   const otr_cpu_kernels *kernels = p->device->kernels;
   size_t q_width = (size_t)o->n_heads * (size_t)o->head_dim, kv_width = (size_t)o->n_kv_heads * (size_t)o->head_dim;
   int32_t d = o->head_dim;
-  uint16_t *row16 = (uint16_t *)(void *)w->scratch;
+  uint16_t *keys = (uint16_t *)(void *)w->scratch, *values = keys + OTR_ROW_BLOCK * kv_width;
   for (int32_t i = r0; i < r1; i++) {
     const float *cos = step->rope_cos + (o->n_rot ? (size_t)i * (size_t)(o->n_rot / 2) : 0);
     const float *sin = step->rope_sin + (o->n_rot ? (size_t)i * (size_t)(o->n_rot / 2) : 0);
-    int32_t position = step->row[i].position;
-    size_t in_page = (size_t)(position % OTR_CHUNK);
-    void *page =
-        p->page_base[(size_t)step->row[i].sequence * (size_t)p->program.max_table + (size_t)(position / OTR_CHUNK)];
+    size_t in_page;
+    void *page = page_of(p, i, &in_page);
     kernels->rope(&w->found, h->q16 + (size_t)i * q_width, h->x + (size_t)i * q_width, cos, sin, o->n_heads, d,
                   o->n_rot);
-    kernels->rope(&w->found, row16, h->y + (size_t)i * kv_width, cos, sin, o->n_kv_heads, d, o->n_rot);
-    for (int32_t head = 0; head < o->n_kv_heads; head++) {
-      uint16_t *k_page = otr_page_k(page, &p->program.kv, o->kv_layer, head) + in_page;
-      for (int32_t j = 0; j < d; j++) k_page[(size_t)j * OTR_CHUNK] = row16[head * d + j];
-    }
-    kernels->rope(&w->found, row16, h->gain + (size_t)i * kv_width, cos, sin, o->n_kv_heads, d, 0);
+    kernels->rope(&w->found, keys + (size_t)(i - r0) * kv_width, h->y + (size_t)i * kv_width, cos, sin, o->n_kv_heads,
+                  d, o->n_rot);
+    kernels->rope(&w->found, values, h->gain + (size_t)i * kv_width, cos, sin, o->n_kv_heads, d, 0);
     for (int32_t head = 0; head < o->n_kv_heads; head++)
-      memcpy(otr_page_v(page, &p->program.kv, o->kv_layer, head) + in_page * (size_t)d, row16 + head * d,
-             (size_t)d * sizeof *row16);
+      memcpy(otr_page_v(page, &p->program.kv, o->kv_layer, head) + in_page * (size_t)d, values + head * d,
+             (size_t)d * sizeof *values);
   }
+  put_keys(p, o, keys, r0, r1);
 }
 
 static void add_positions(const otr_prepared *p, const otr_host_op *h, otr_found *found, int32_t r0, int32_t r1) {

@@ -45,12 +45,12 @@ typedef struct otr_host_weight {
 
 /** A row's outliers once more, by lane (feature mod 4) and ascending in it, where each lane has at most
  *  OTR_LANE_OUTLIERS of them: kernels that go over the same row for many outputs need not sort them again. Unused places
- *  are feature 0 with x16 = 0, which adds nothing. */
+ *  are feature 0 with x = 0, which adds nothing. */
 #define OTR_LANE_OUTLIERS 8
 typedef struct otr_outlier_lanes {
   int32_t rounds[2]; /* most outliers of lanes 0 and 2, of lanes 1 and 3; rounds[0] = -1: too many for this form */
   int32_t feature[4][OTR_LANE_OUTLIERS];
-  float x[4][OTR_LANE_OUTLIERS];
+  float x[4][OTR_LANE_OUTLIERS]; /* x16 * 2^e_i: exact, and so are its products */
 } otr_outlier_lanes;
 
 /** What QUANTIZE makes of up to max_rows rows. q_stride = k rounded up to 64; q is zero from k to q_stride. */

@@ -74,7 +74,7 @@ void otr_quantized_group(const otr_quantized *out, int32_t row) {
       return;
     }
     l->feature[lane][at] = index[j];
-    l->x[lane][at] = value[j];
+    l->x[lane][at] = value[j] * out->pow2e[row];
   }
   l->rounds[0] = count[0] > count[2] ? count[0] : count[2];
   l->rounds[1] = count[1] > count[3] ? count[1] : count[3];

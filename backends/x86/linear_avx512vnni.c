@@ -5,13 +5,21 @@
  * 128 * sum(q) is taken off again; all of it modulo 2^32, where the true sum fits.
  *
  * A few rows of x: weight rows are streamed, 4 at a time, and an outlier's weights are gathered from 16 rows that are
- * still in L1. More rows: `width` weight rows are packed to a panel [k/4][width][4] that stays in L2 for all rows of x,
- * and an outlier's weights are picked from there. */
+ * still in L1. More rows: `width` weight rows are packed to a panel [k/4][width][4] that stays in L2 for all rows of x.
+ * Rows of one input have mostly the same few outlier features: these columns of the panel are made f32 once. Where they
+ * differ, an outlier's weights are picked from the panel. */
 #include <immintrin.h>
 
 #include "linear_x86.h"
 
 #define INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#define NO_UNROLL _Pragma("nounroll")
+#else
+#define UNROLL _Pragma("GCC unroll 4")
+#define NO_UNROLL _Pragma("GCC unroll 1")
+#endif
 
 enum {
   WIDE = 64,          /* outputs of a panel */
@@ -20,16 +28,9 @@ enum {
   TILE_ROWS = 6,      /* rows of x that share a load of the panel */
   STREAM_ROWS = 4,    /* most rows of x for which weights are streamed, not packed */
   STREAM_AHEAD = 4096, /* bytes that streamed weights are asked for ahead of their use */
-  OUTLIER_LINES = 4    /* cache lines of them that are asked for beside each outlier */
+  OUTLIER_LINES = 4,   /* cache lines of them that are asked for beside each outlier */
+  COLUMNS = 64         /* most outlier features of the rows for which a panel's columns are made f32 */
 };
-
-/* Up to 16 outliers of a row, by lane; what is beyond a lane's last is 0 and adds nothing. */
-typedef struct lane_list {
-  int32_t longest[2];   /* of lanes 0 and 2, of lanes 1 and 3 */
-  int32_t quad[4][16];  /* bytes, into the panel */
-  int32_t place[4][16]; /* in the static columns, + 1; 0: not there */
-  float x[4][16];
-} lane_list;
 
 typedef struct job {
   const otr_quantized *x;
@@ -37,13 +38,16 @@ typedef struct job {
   float *y;
   size_t y_stride;
   int32_t m;
-  uint8_t *panel; /* [k16 / 4][width][4] of w ^ 0x80 */
-  int32_t *acc;   /* [TILE_ROWS][WIDE] */
-  float *sums;    /* [TILE_ROWS][WIDE] lanesum<4> of each row's outliers */
-  float *sum;     /* one row of them */
-  lane_list list;
-  const uint8_t *ahead, *end; /* weights to ask for while this panel is used, their end */
-  __m512i worst;              /* of otr_found */
+  uint8_t *panel;      /* [k16 / 4][width][4] of w ^ 0x80 */
+  int32_t *acc;        /* [TILE_ROWS][WIDE] */
+  float *scale, *bias; /* [WIDE] of the panel's outputs, 0 beyond the last */
+  float *sum;          /* [WIDE] lanesum<4> of a row's outliers, or [4][WIDE]: each lane's */
+  float *column;       /* [COLUMNS][WIDE] weights of the features in `feature` */
+  uint8_t *slot;       /* [k] place of a feature in `feature`, if it is there */
+  int32_t n_columns;   /* -1: the rows have more features than COLUMNS */
+  int32_t feature[COLUMNS];
+  const uint8_t *ahead; /* weights to ask for while this panel is used */
+  __m512i worst;        /* of otr_found */
 } job;
 
 /* k rounded up to what a weight row surely holds. */
@@ -54,12 +58,29 @@ static int32_t panel_width(int32_t k) {
   return k <= WIDE_MAX_K ? WIDE : NARROW;
 }
 
-size_t otr_linear_scratch_avx512vnni(int32_t k) {
-  return 2 * TILE_ROWS * WIDE * sizeof(float) + row_bytes(k) * (size_t)panel_width(k);
+static size_t slot_bytes(int32_t k) {
+  return ((size_t)k + 63) & ~(size_t)63;
 }
 
+/* In the order of job's arrays. */
+size_t otr_linear_scratch_avx512vnni(int32_t k) {
+  return (TILE_ROWS + 2 + 4 + COLUMNS) * WIDE * sizeof(float) + slot_bytes(k) +
+         row_bytes(k) * (size_t)panel_width(k);
+}
+
+static void lay_out(job *j, void *scratch) {
+  j->acc = scratch;
+  j->scale = (float *)(void *)(j->acc + TILE_ROWS * WIDE);
+  j->bias = j->scale + WIDE;
+  j->sum = j->bias + WIDE;
+  j->column = j->sum + 4 * WIDE;
+  j->slot = (uint8_t *)(j->column + COLUMNS * WIDE);
+  j->panel = j->slot + slot_bytes(j->x->k);
+}
+
+/* The first n of 16, for any n. */
 INLINE __mmask16 mask16(int32_t n) {
-  return (__mmask16)(n >= 16 ? 0xffffu : (1u << n) - 1u);
+  return (__mmask16)(n >= 16 ? 0xffffu : n <= 0 ? 0u : (1u << n) - 1u);
 }
 
 /* f16 bits of a file as the contract reads them: exponent 0 is +0, exponent 31 is +-65504. */
@@ -79,19 +100,9 @@ INLINE void finish(__m512i *worst, float *y, __m512 v, const float *bias, __mmas
   _mm512_mask_storeu_ps(y, live, _mm512_maskz_mov_ps(large, v));
 }
 
-/* Outputs n ... n+15 of row i: acc is sum (w + 128) q, sum (NULL: no outliers) the outliers' lanesum. */
-INLINE void finish_row(job *j, int32_t i, int32_t n, int32_t n1, const int32_t *acc, const float *sum) {
-  __mmask16 live = mask16(n1 - n);
-  __m512 scale_w = _mm512_maskz_loadu_ps(live, j->w->scale + n);
-  __m512i shift = _mm512_set1_epi32((int32_t)((uint32_t)j->x->sum[i] * 128u));
-  __m512 v = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_load_si512(acc), shift));
-  v = _mm512_mul_ps(v, _mm512_mul_ps(_mm512_set1_ps(j->x->scale[i]), scale_w));
-  if (sum) {
-    __m512 o = _mm512_mul_ps(_mm512_load_ps(sum), _mm512_set1_ps(j->x->pow2e[i]));
-    v = _mm512_add_ps(v, _mm512_mul_ps(o, scale_w));
-  }
-  const float *bias = j->w->bias ? j->w->bias + n : NULL;
-  finish(&j->worst, j->y + (size_t)i * j->y_stride + n, v, bias, live);
+/* What takes the 128 of each weight off again, modulo 2^32. */
+INLINE int32_t shift_of(const job *j, int32_t i) {
+  return (int32_t)(0u - (uint32_t)j->x->sum[i] * 128u);
 }
 
 /* Place of feature f in the static columns, or -1. */
@@ -107,7 +118,7 @@ INLINE __m512 static_weights(const otr_host_weight *w, int32_t place, int32_t n,
   return _mm512_cvtph_ps(_mm512_castsi512_si256(f16_tidy(h)));
 }
 
-/* The panel: row r of the weight's rows n ... n1-1 (beyond: the last one again) to dwords [r] of every quad. */
+/* 4 x 4 dwords in each 128-bit lane. */
 INLINE void transpose4x4(__m512i r[4]) {
   __m512i a = _mm512_unpacklo_epi32(r[0], r[1]), b = _mm512_unpackhi_epi32(r[0], r[1]);
   __m512i c = _mm512_unpacklo_epi32(r[2], r[3]), d = _mm512_unpackhi_epi32(r[2], r[3]);
@@ -117,37 +128,46 @@ INLINE void transpose4x4(__m512i r[4]) {
   r[3] = _mm512_unpackhi_epi64(b, d);
 }
 
-/* 16 rows of `bytes` (16, 32, 48 or 64) to bytes / 4 quads of 16 outputs. Four rows' 16-byte pieces share a register,
- * so that what remains is a transposition of 4 x 4 dwords in each 128-bit lane. */
-INLINE void pack16(uint8_t *to, size_t quad_stride, const uint8_t *const row[16], size_t at, int pieces) {
+/* 16 bytes of each of 16 rows to 4 quads of 16 outputs. Four rows' pieces share a register, so that what remains is a
+ * transposition in each lane. */
+INLINE void pack_piece(uint8_t *to, size_t quad_stride, const uint8_t *from, size_t row_stride) {
   const __m512i flip = _mm512_set1_epi8((char)0x80);
-  for (int p = 0; p < pieces; p++) {
-    __m512i r[4];
-    for (int a = 0; a < 4; a++) {
-      __m512i v = _mm512_castsi128_si512(_mm_loadu_si128((const void *)(row[a] + at + 16 * p)));
-      v = _mm512_inserti32x4(v, _mm_loadu_si128((const void *)(row[a + 4] + at + 16 * p)), 1);
-      v = _mm512_inserti32x4(v, _mm_loadu_si128((const void *)(row[a + 8] + at + 16 * p)), 2);
-      r[a] = _mm512_inserti32x4(v, _mm_loadu_si128((const void *)(row[a + 12] + at + 16 * p)), 3);
+  const uint8_t *row4 = from + 4 * row_stride, *row8 = row4 + 4 * row_stride, *row12 = row8 + 4 * row_stride;
+  __m512i r[4];
+  UNROLL for (size_t a = 0; a < 4; a++) {
+    __m512i v = _mm512_castsi128_si512(_mm_loadu_si128((const void *)(from + a * row_stride)));
+    v = _mm512_inserti32x4(v, _mm_loadu_si128((const void *)(row4 + a * row_stride)), 1);
+    v = _mm512_inserti32x4(v, _mm_loadu_si128((const void *)(row8 + a * row_stride)), 2);
+    r[a] = _mm512_inserti32x4(v, _mm_loadu_si128((const void *)(row12 + a * row_stride)), 3);
+  }
+  transpose4x4(r);
+  UNROLL for (size_t a = 0; a < 4; a++)
+    _mm512_store_si512(to + a * quad_stride, _mm512_xor_si512(r[a], flip));
+}
+
+/* Fewer than 16 rows, the last of a weight. */
+static void pack_rest(uint8_t *to, size_t quad_stride, const uint8_t *from, size_t row_stride, size_t bytes, int32_t rows) {
+  for (size_t k = 0; k < bytes; k += 4, to += quad_stride) {
+    for (int32_t r = 0; r < rows; r++) {
+      uint32_t quad;
+      memcpy(&quad, from + (size_t)r * row_stride + k, sizeof quad);
+      quad ^= 0x80808080u;
+      memcpy(to + 4 * r, &quad, sizeof quad);
     }
-    transpose4x4(r);
-    for (int a = 0; a < 4; a++)
-      _mm512_store_si512(to + (size_t)(4 * p + a) * quad_stride, _mm512_xor_si512(r[a], flip));
   }
 }
 
-static void pack(job *j, int32_t n, int32_t n1, int32_t width) {
-  const uint8_t *data = j->w->data;
-  size_t bytes = row_bytes(j->w->k), quad_stride = (size_t)width * 4;
-  for (int32_t r = 0; r < width; r += 16) {
-    const uint8_t *row[16];
-    for (int32_t a = 0; a < 16; a++) {
-      int32_t at = n + r + a < n1 ? n + r + a : n1 - 1;
-      row[a] = data + (size_t)at * (size_t)j->w->row_stride;
-    }
+/* The panel of rows n ... n1 - 1; what lies beyond them stays as it is: nobody sees those outputs. */
+static void pack(const job *j, int32_t n, int32_t n1, int32_t width) {
+  size_t bytes = row_bytes(j->w->k), quad_stride = (size_t)width * 4, row_stride = (size_t)j->w->row_stride;
+  for (int32_t r = 0; r < width && n + r < n1; r += 16) {
+    const uint8_t *from = (const uint8_t *)j->w->data + (size_t)(n + r) * row_stride;
     uint8_t *to = j->panel + (size_t)r * 4;
-    size_t k = 0;
-    for (; k + 64 <= bytes; k += 64) pack16(to + k / 4 * quad_stride, quad_stride, row, k, 4);
-    for (; k < bytes; k += 16) pack16(to + k / 4 * quad_stride, quad_stride, row, k, 1);
+    if (n1 - n - r < 16) {
+      pack_rest(to, quad_stride, from, row_stride, bytes, n1 - n - r);
+      continue;
+    }
+    for (size_t k = 0; k < bytes; k += 16, to += 4 * quad_stride) pack_piece(to, quad_stride, from + k, row_stride);
   }
 }
 
@@ -159,10 +179,10 @@ static void pack(job *j, int32_t n, int32_t n1, int32_t width) {
 #define ROWS6(F, C) ROWS4(F, C) F(4, C) F(5, C)
 #define COLS2(F, i) F(i, 0) F(i, 1)
 #define COLS4(F, i) COLS2(F, i) F(i, 2) F(i, 3)
-#define ZERO(i, c) __m512i a##i##c = _mm512_setzero_si512();
+#define START(i, c) __m512i a##i##c = _mm512_set1_epi32(start[i]);
 #define ROW_START(i, C)                          \
   const int8_t *x##i = q + (size_t)(i)*q_stride; \
-  COLS##C(ZERO, i)
+  COLS##C(START, i)
 #define WEIGHTS(i, c) __m512i w##c = _mm512_load_si512(panel + 64 * (c));
 #define DOT(i, c) a##i##c = _mm512_dpbusd_epi32(a##i##c, w##c, xv);
 #define ROW_DOT(i, C)                     \
@@ -180,8 +200,8 @@ static void pack(job *j, int32_t n, int32_t n1, int32_t width) {
     k += 4;                                                    \
   }
 #define TILE(R, C)                                                                                              \
-  static void tile##R##x##C(int32_t *acc, const uint8_t *panel, const int8_t *q, size_t q_stride, size_t bytes, \
-                            const uint8_t *ahead) {                                                             \
+  static void tile##R##x##C(int32_t *acc, const int32_t *start, const uint8_t *panel, const int8_t *q,          \
+                            size_t q_stride, size_t bytes, const uint8_t *ahead) {                              \
     ROWS##R(ROW_START, C);                                                                                      \
     for (size_t k = 0; k < bytes; ahead += 64) {                                                                \
       QUAD(R, C) QUAD(R, C) QUAD(R, C) QUAD(R, C) _mm_prefetch((const char *)ahead, _MM_HINT_T1);               \
@@ -212,15 +232,24 @@ static void pack(job *j, int32_t n, int32_t n1, int32_t width) {
   "vpbroadcastd " #at "(%[x3],%[stride],2), %%zmm29\n\t"                                 \
   ASM_DOTS(16, 17, 18, 19, 28)                                                            \
   ASM_DOTS(20, 21, 22, 23, 29)
-#define ASM_ZERO(a) "vpxord %%zmm" #a ", %%zmm" #a ", %%zmm" #a "\n\t"
+#define ASM_START(row, a, b, c, d)                         \
+  "vpbroadcastd 4*" #row "(%[start]), %%zmm" #a "\n\t"   \
+  "vmovdqa64 %%zmm" #a ", %%zmm" #b "\n\t"               \
+  "vmovdqa64 %%zmm" #a ", %%zmm" #c "\n\t"               \
+  "vmovdqa64 %%zmm" #a ", %%zmm" #d "\n\t"
 #define ASM_STORE(a) "vmovdqa64 %%zmm" #a ", 64*" #a "(%[acc])\n\t"
 #define ASM_ALL(F)                                                                                    \
   F(0) F(1) F(2) F(3) F(4) F(5) F(6) F(7) F(8) F(9) F(10) F(11) F(12) F(13) F(14) F(15) F(16) F(17)   \
   F(18) F(19) F(20) F(21) F(22) F(23)
-static void tile6x4(int32_t *acc, const uint8_t *panel, const int8_t *q, size_t q_stride, size_t bytes,
-                    const uint8_t *ahead) {
+static void tile6x4(int32_t *acc, const int32_t *start, const uint8_t *panel, const int8_t *q, size_t q_stride,
+                    size_t bytes, const uint8_t *ahead) {
   const int8_t *x3 = q + 3 * q_stride, *end = q + bytes;
-  __asm__ volatile(ASM_ALL(ASM_ZERO)
+  __asm__ volatile(ASM_START(0, 0, 1, 2, 3)
+                   ASM_START(1, 4, 5, 6, 7)
+                   ASM_START(2, 8, 9, 10, 11)
+                   ASM_START(3, 12, 13, 14, 15)
+                   ASM_START(4, 16, 17, 18, 19)
+                   ASM_START(5, 20, 21, 22, 23)
                    ".p2align 6\n"
                    "1:\n\t"
                    ASM_QUAD(0, 0, 64, 128, 192)
@@ -236,7 +265,7 @@ static void tile6x4(int32_t *acc, const uint8_t *panel, const int8_t *q, size_t 
                    "jb 1b\n\t"
                    ASM_ALL(ASM_STORE)
                    : [panel] "+r"(panel), [x0] "+r"(q), [x3] "+r"(x3), [ahead] "+r"(ahead)
-                   : [stride] "r"(q_stride), [end] "r"(end), [acc] "r"(acc)
+                   : [stride] "r"(q_stride), [end] "r"(end), [acc] "r"(acc), [start] "r"(start)
                    : "cc", "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
                      "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20",
                      "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31");
@@ -249,8 +278,9 @@ TILE(4, 2)
 TILE(2, 2)
 TILE(1, 2)
 
-typedef void (*tile_fn)(int32_t *acc, const uint8_t *panel, const int8_t *q, size_t q_stride, size_t bytes,
-                        const uint8_t *ahead);
+/* acc [R][WIDE] = start[row] + x W, start being what the shifted weights give too much. */
+typedef void (*tile_fn)(int32_t *acc, const int32_t *start, const uint8_t *panel, const int8_t *q, size_t q_stride,
+                        size_t bytes, const uint8_t *ahead);
 
 /* Rows that the next tile takes of `left`, and the tile. */
 static int32_t choose_tile(int32_t left, int32_t width, tile_fn *tile) {
@@ -260,165 +290,151 @@ static int32_t choose_tile(int32_t left, int32_t width, tile_fn *tile) {
   return rows;
 }
 
-/* The t-th to t+15th outlier of row i. */
-INLINE void list_lanes(lane_list *l, const job *j, int32_t i, int32_t t, int32_t width, int with_static) {
-  size_t at = (size_t)i * (size_t)j->x->k + (size_t)t;
-  __mmask16 live = mask16(j->x->n_out[i] - t);
-  __m512i f = _mm512_maskz_loadu_epi32(live, j->x->out_index + at);
-  __m512 x = _mm512_maskz_loadu_ps(live, j->x->out_value + at);
-  __m512i lane = _mm512_and_si512(f, _mm512_set1_epi32(3));
-  __m512i quad = _mm512_slli_epi32(_mm512_srli_epi32(f, 2), width == WIDE ? 8 : 7);
-  __m512i place = f;
-  if (with_static) {
-    if (j->w->static_slot) place = _mm512_mask_i32gather_epi32(place, live, f, j->w->static_slot, 4);
-    place = _mm512_add_epi32(place, _mm512_set1_epi32(1));
-  }
-  int32_t count[4];
-  for (int32_t c = 0; c < 4; c++) {
-    __mmask16 of = _mm512_mask_cmpeq_epi32_mask(live, lane, _mm512_set1_epi32(c));
-    _mm512_storeu_si512(l->quad[c], _mm512_maskz_compress_epi32(of, quad));
-    _mm512_storeu_ps(l->x[c], _mm512_maskz_compress_ps(of, x));
-    if (with_static) _mm512_storeu_si512(l->place[c], _mm512_maskz_compress_epi32(of, place));
-    count[c] = (int32_t)_mm_popcnt_u32(of);
-  }
-  l->longest[0] = count[0] > count[2] ? count[0] : count[2];
-  l->longest[1] = count[1] > count[3] ? count[1] : count[3];
-}
-
 /* 16 outputs' weights of a feature: vpdpbusd picks byte `pick` of the quad. */
 INLINE __m512 panel_weights(const uint8_t *quad, __m512i pick) {
   return _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(_mm512_set1_epi32(-128), _mm512_load_si512(quad), pick));
 }
 
-/* j->sum = lanesum<4> of row i's outliers, outputs n ... n + 16 C - 1; *list holds the first 16. A round takes one
- * outlier of each of two lanes: the partial sums stay in registers, and the loops' ends are known early. */
-#define LANE_ZERO(l, c) __m512 p##l##c = _mm512_setzero_ps();
-#define LANE_PANEL(l, c) p##l##c = _mm512_fmadd_ps(panel_weights(quad + 64 * (c), pick), x, p##l##c);
-#define LANE_STATIC(l, c) p##l##c = _mm512_fmadd_ps(static_weights(j->w, place, n + 16 * (c), n1), x, p##l##c);
-#define LANE_ADD(l, C, WITH_STATIC)                             \
-  {                                                             \
-    __m512 x = _mm512_set1_ps(list->x[l][r]);                   \
-    int32_t place = (WITH_STATIC) ? list->place[l][r] - 1 : -1; \
-    if (place >= 0) {                                           \
-      COLS##C(LANE_STATIC, l)                                   \
-    } else {                                                    \
-      const uint8_t *quad = j->panel + list->quad[l][r];        \
-      const __m512i pick = _mm512_set1_epi32(1 << 8 * (l));     \
-      COLS##C(LANE_PANEL, l)                                    \
-    }                                                           \
-  }
-#define LANE_END(_, c) \
-  _mm512_store_ps(j->sum + 16 * (c), _mm512_add_ps(_mm512_add_ps(p0##c, p2##c), _mm512_add_ps(p1##c, p3##c)));
-#define PANEL_OUTLIERS(name, C, WITH_STATIC)                                     \
-  static void name(job *j, lane_list *list, int32_t i, int32_t n, int32_t n1) {  \
-    COLS##C(LANE_ZERO, 0) COLS##C(LANE_ZERO, 1) COLS##C(LANE_ZERO, 2)            \
-        COLS##C(LANE_ZERO, 3) for (int32_t t = 0; t < j->x->n_out[i]; t += 16) { \
-      if (t > 0) list_lanes(list, j, i, t, 16 * (C), WITH_STATIC);               \
-      for (int32_t r = 0; r < list->longest[0]; r++) {                           \
-        LANE_ADD(0, C, WITH_STATIC)                                              \
-        LANE_ADD(2, C, WITH_STATIC)                                              \
-      }                                                                          \
-      for (int32_t r = 0; r < list->longest[1]; r++) {                           \
-        LANE_ADD(1, C, WITH_STATIC)                                              \
-        LANE_ADD(3, C, WITH_STATIC)                                              \
-      }                                                                          \
-    }                                                                            \
-    COLS##C(LANE_END, 0)(void) n, (void)n1;                                      \
-  }
-PANEL_OUTLIERS(outliers_x4, 4, 0)
-PANEL_OUTLIERS(outliers_static_x4, 4, 1)
-PANEL_OUTLIERS(outliers_x2, 2, 0)
-PANEL_OUTLIERS(outliers_static_x2, 2, 1)
-
-static void panel_outliers(job *j, lane_list *list, int32_t i, int32_t n, int32_t n1, int32_t width) {
-  if (width == WIDE)
-    (j->w->n_static > 0 ? outliers_static_x4 : outliers_x4)(j, list, i, n, n1);
-  else
-    (j->w->n_static > 0 ? outliers_static_x2 : outliers_x2)(j, list, i, n, n1);
+/* The 16 weights of feature f at outputs n + c ..., wherever they are. */
+INLINE __m512 any_weights(const job *j, int32_t f, int32_t n, int32_t n1, int32_t c, int32_t width) {
+  int32_t place = static_place(j->w, f);
+  if (place >= 0) return static_weights(j->w, place, n + c, n1);
+  return panel_weights(j->panel + ((size_t)(f >> 2) * (size_t)width + (size_t)c) * 4, _mm512_set1_epi32(1 << 8 * (f & 3)));
 }
 
-/* The same from a row's sorted outliers (kernels.h, otr_outlier_lanes): the usual case. */
-#define SORTED_ADD(l, C)                                                                         \
-  {                                                                                              \
-    const __m512 x = _mm512_set1_ps(o->x[l][r]);                                                 \
-    const uint8_t *quad = panel + (size_t)((uint32_t)o->feature[l][r] >> 2) * (64 * (C));        \
-    const __m512i pick = _mm512_set1_epi32(1 << 8 * (l));                                        \
-    COLS##C(LANE_PANEL, l)                                                                       \
-  }
-#define SORTED_END(_, c) \
-  _mm512_store_ps(sum + 16 * (c), _mm512_add_ps(_mm512_add_ps(p0##c, p2##c), _mm512_add_ps(p1##c, p3##c)));
-#define SORTED_OUTLIERS(name, C)                                                              \
-  static void name(float *sum, const uint8_t *panel, const otr_outlier_lanes *o) {            \
-    COLS##C(LANE_ZERO, 0) COLS##C(LANE_ZERO, 1) COLS##C(LANE_ZERO, 2) COLS##C(LANE_ZERO, 3)   \
-    for (int32_t r = 0; r < o->rounds[0]; r++) { SORTED_ADD(0, C) SORTED_ADD(2, C) }          \
-    for (int32_t r = 0; r < o->rounds[1]; r++) { SORTED_ADD(1, C) SORTED_ADD(3, C) }          \
-    COLS##C(SORTED_END, 0)                                                                    \
-  }
-SORTED_OUTLIERS(sorted_x4, 4)
-SORTED_OUTLIERS(sorted_x2, 2)
-
-/* j->sums of rows [i, i + rows). @return 1 when any of them has an outlier. */
-static int tile_outliers(job *j, int32_t i, int32_t rows, int32_t n, int32_t n1, int32_t width) {
-  int any = 0;
-  for (int32_t r = 0; r < rows; r++) any |= j->x->n_out[i + r];
-  if (!any) return 0;
-  for (int32_t r = 0; r < rows; r++) {
-    const otr_outlier_lanes *sorted = &j->x->lanes[i + r];
-    j->sum = j->sums + r * WIDE;
-    if (j->w->n_static == 0 && sorted->rounds[0] >= 0) {
-      (width == WIDE ? sorted_x4 : sorted_x2)(j->sum, j->panel, sorted);
-    } else {
-      list_lanes(&j->list, j, i + r, 0, width, j->w->n_static > 0);
-      panel_outliers(j, &j->list, i + r, n, n1, width);
-    }
-  }
-  return 1;
-}
-
-/* Outputs n ... n + width - 1 of rows [i, i + rows), all of them there: finish_row for a whole tile. */
-static void finish_tile(job *j, int32_t i, int32_t rows, int32_t n, int32_t width, int any) {
-  const float *scale = j->x->scale + i, *pow2e = j->x->pow2e + i, *weight_scale = j->w->scale + n;
-  const float *bias = j->w->bias ? j->w->bias + n : NULL;
-  const int32_t *sum_q = j->x->sum + i, *acc = j->acc;
-  const float *sums = j->sums;
-  float *y = j->y + (size_t)i * j->y_stride + n;
-  size_t y_stride = j->y_stride;
-  const __m512i abs = _mm512_set1_epi32(OTR_BITS_ABS), least = _mm512_set1_epi32(OTR_BITS_2M40);
-  __m512i worst = j->worst;
-  for (int32_t c = 0; c < width; c += 16) {
-    __m512 scale_w = _mm512_loadu_ps(weight_scale + c);
-    for (int32_t r = 0; r < rows; r++) {
-      __m512i shift = _mm512_set1_epi32((int32_t)((uint32_t)sum_q[r] * 128u));
-      __m512 v = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_load_si512(acc + r * WIDE + c), shift));
-      v = _mm512_mul_ps(v, _mm512_mul_ps(_mm512_set1_ps(scale[r]), scale_w));
-      if (any) {
-        __m512 o = _mm512_mul_ps(_mm512_load_ps(sums + r * WIDE + c), _mm512_set1_ps(pow2e[r]));
-        v = _mm512_add_ps(v, _mm512_mul_ps(o, scale_w));
+/* Which features are outliers of some row. */
+static void find_columns(job *j) {
+  j->n_columns = 0;
+  for (int32_t i = 0; i < j->m; i++) {
+    const int32_t *f = j->x->out_index + (size_t)i * (size_t)j->x->k, *end = f + j->x->n_out[i];
+    for (; f < end; f++) {
+      int32_t slot = j->slot[*f]; /* of this call, if the feature agrees */
+      if (slot < j->n_columns && j->feature[slot] == *f) continue;
+      if (j->n_columns == COLUMNS) {
+        j->n_columns = -1;
+        return;
       }
-      if (bias) v = _mm512_add_ps(v, _mm512_loadu_ps(bias + c));
-      __m512i a = _mm512_and_si512(_mm512_castps_si512(v), abs);
-      worst = _mm512_max_epu32(worst, a);
-      _mm512_storeu_ps(y + (size_t)r * y_stride + c, _mm512_maskz_mov_ps(_mm512_cmpge_epu32_mask(a, least), v));
+      j->slot[*f] = (uint8_t)j->n_columns;
+      j->feature[j->n_columns++] = *f;
     }
   }
-  j->worst = worst;
 }
+
+static void make_columns(const job *j, int32_t n, int32_t n1, int32_t width) {
+  float *to = j->column;
+  for (int32_t s = 0; s < j->n_columns; s++, to += WIDE)
+    for (int32_t c = 0; c < width; c += 16) _mm512_store_ps(to + c, any_weights(j, j->feature[s], n, n1, c, width));
+}
+
+/* j->sum [4][WIDE] = the lanes' sums of row i's outliers, however many. */
+static void sum_lanes(const job *j, int32_t i, int32_t n, int32_t n1, int32_t width) {
+  const int32_t *index = j->x->out_index + (size_t)i * (size_t)j->x->k;
+  const float *value = j->x->out_value + (size_t)i * (size_t)j->x->k;
+  memset(j->sum, 0, 4 * WIDE * sizeof *j->sum);
+  for (int32_t t = 0; t < j->x->n_out[i]; t++) {
+    float *lane = j->sum + (index[t] & 3) * WIDE;
+    __m512 x = _mm512_set1_ps(value[t] * j->x->pow2e[i]);
+    for (int32_t c = 0; c < width; c += 16) {
+      __m512 w = any_weights(j, index[t], n, n1, c, width);
+      _mm512_store_ps(lane + c, _mm512_fmadd_ps(w, x, _mm512_load_ps(lane + c)));
+    }
+  }
+}
+
+/* A row's end, y = acc * (scale_i * scale_w) + outliers * scale_w + bias, for 16 C outputs at once. The outliers come by
+ * lane (kernels.h, otr_outlier_lanes): partial sums stay in registers, and a round takes one of each of two lanes, so
+ * that the loops' ends are known early. */
+#define LANE_ZERO(l, c) __m512 p##l##c = _mm512_setzero_ps();
+#define LANE_LOAD(l, c) p##l##c = _mm512_load_ps(sum + WIDE * (l) + 16 * (c));
+#define LANE_COLUMN(l, c) p##l##c = _mm512_fmadd_ps(_mm512_load_ps(column + 16 * (c)), x, p##l##c);
+#define LANE_PANEL(l, c) p##l##c = _mm512_fmadd_ps(panel_weights(quad + 64 * (c), pick), x, p##l##c);
+#define FROM_COLUMN(l, C)                                                       \
+  {                                                                             \
+    const __m512 x = _mm512_set1_ps(o->x[l][r]);                                \
+    const float *column = j->column + (size_t)j->slot[o->feature[l][r]] * WIDE; \
+    COLS##C(LANE_COLUMN, l)                                                     \
+  }
+#define FROM_PANEL(l, C)                                                                      \
+  {                                                                                           \
+    const __m512 x = _mm512_set1_ps(o->x[l][r]);                                              \
+    const uint8_t *quad = j->panel + (size_t)((uint32_t)o->feature[l][r] >> 2) * (64 * (C));  \
+    const __m512i pick = _mm512_set1_epi32(1 << 8 * (l));                                     \
+    COLS##C(LANE_PANEL, l)                                                                    \
+  }
+#define ROUNDS(FROM, C)                                             \
+  NO_UNROLL for (int32_t r = 0; r < o->rounds[0]; r++) {            \
+    FROM(0, C) FROM(2, C)                                           \
+  }                                                                 \
+  NO_UNROLL for (int32_t r = 0; r < o->rounds[1]; r++) {            \
+    FROM(1, C) FROM(3, C)                                           \
+  }
+#define LIVE(_, c) const __mmask16 live##c = mask16(n1 - n - 16 * (c));
+#define PRODUCT(_, c)                                                                                         \
+  const __m512 scale##c = _mm512_load_ps(j->scale + 16 * (c));                                                \
+  __m512 v##c = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_load_si512(acc + 16 * (c))), _mm512_mul_ps(scale_i, scale##c));
+#define OUTLIERS(_, c)                                                                       \
+  {                                                                                          \
+    __m512 o##c = _mm512_add_ps(_mm512_add_ps(p0##c, p2##c), _mm512_add_ps(p1##c, p3##c));   \
+    v##c = _mm512_add_ps(v##c, _mm512_mul_ps(o##c, scale##c));                               \
+  }
+#define BIAS(_, c) v##c = _mm512_add_ps(v##c, _mm512_load_ps(j->bias + 16 * (c)));
+#define TIDY(_, c)                                                                                             \
+  {                                                                                                            \
+    __m512i a = _mm512_and_si512(_mm512_castps_si512(v##c), abs);                                              \
+    worst = _mm512_max_epu32(worst, a);                                                                        \
+    _mm512_mask_storeu_ps(y + 16 * (c), live##c, _mm512_maskz_mov_ps(_mm512_cmpge_epu32_mask(a, least), v##c)); \
+  }
+#define FINISH_ROWS(name, C)                                                                       \
+  static void name(job *j, int32_t i, int32_t rows, int32_t n, int32_t n1) {                       \
+    const __m512i abs = _mm512_set1_epi32(OTR_BITS_ABS), least = _mm512_set1_epi32(OTR_BITS_2M40); \
+    const int32_t *acc = j->acc;                                                                   \
+    const float *sum = j->sum;                                                                     \
+    float *y = j->y + (size_t)i * j->y_stride + n;                                                 \
+    __m512i worst = j->worst;                                                                      \
+    COLS##C(LIVE, 0)                                                                               \
+    for (const int32_t end = i + rows; i < end; i++, acc += WIDE, y += j->y_stride) {              \
+      const __m512 scale_i = _mm512_set1_ps(j->x->scale[i]);                                       \
+      COLS##C(PRODUCT, 0)                                                                          \
+      if (j->x->n_out[i] > 0) {                                                                    \
+        const otr_outlier_lanes *o = &j->x->lanes[i];                                              \
+        COLS##C(LANE_ZERO, 0) COLS##C(LANE_ZERO, 1) COLS##C(LANE_ZERO, 2) COLS##C(LANE_ZERO, 3)    \
+        if (o->rounds[0] >= 0 && j->n_columns >= 0) {                                              \
+          ROUNDS(FROM_COLUMN, C)                                                                   \
+        } else if (o->rounds[0] >= 0 && j->w->n_static == 0) {                                     \
+          ROUNDS(FROM_PANEL, C)                                                                    \
+        } else {                                                                                   \
+          sum_lanes(j, i, n, n1, 16 * (C));                                                        \
+          COLS##C(LANE_LOAD, 0) COLS##C(LANE_LOAD, 1) COLS##C(LANE_LOAD, 2) COLS##C(LANE_LOAD, 3)  \
+        }                                                                                          \
+        COLS##C(OUTLIERS, 0)                                                                       \
+      }                                                                                            \
+      if (j->w->bias) { COLS##C(BIAS, 0) }                                                         \
+      COLS##C(TIDY, 0)                                                                             \
+    }                                                                                              \
+    j->worst = worst;                                                                              \
+  }
+FINISH_ROWS(finish_x4, 4)
+FINISH_ROWS(finish_x2, 2)
 
 static void panel_rows(job *j, int32_t n, int32_t n1, int32_t width) {
   size_t bytes = row_bytes(j->w->k), q_stride = (size_t)j->x->q_stride;
+  int32_t start[TILE_ROWS];
   tile_fn tile;
   for (int32_t i = 0, rows; i < j->m; i += rows) {
     rows = choose_tile(j->m - i, width, &tile);
-    tile(j->acc, j->panel, j->x->q + (size_t)i * q_stride, q_stride, bytes, j->ahead < j->end ? j->ahead : j->panel);
+    for (int32_t r = 0; r < rows; r++) start[r] = shift_of(j, i + r);
+    tile(j->acc, start, j->panel, j->x->q + (size_t)i * q_stride, q_stride, bytes, j->ahead);
     j->ahead += bytes * 4; /* a line for 16 inputs */
-    int any = tile_outliers(j, i, rows, n, n1, width);
-    if (n + width <= n1) {
-      finish_tile(j, i, rows, n, width, any);
-      continue;
-    }
-    for (int32_t r = 0; r < rows; r++)
-      for (int32_t c = 0; c < width && n + c < n1; c += 16)
-        finish_row(j, i + r, n + c, n1, j->acc + r * WIDE + c, any ? j->sums + r * WIDE + c : NULL);
+    (width == WIDE ? finish_x4 : finish_x2)(j, i, rows, n, n1);
+  }
+}
+
+/* Scales and bias of the panel's outputs. */
+static void take_scales(const job *j, int32_t n, int32_t n1, int32_t width) {
+  for (int32_t c = 0; c < width; c += 16) {
+    __mmask16 live = n + c < n1 ? mask16(n1 - n - c) : (__mmask16)0;
+    _mm512_store_ps(j->scale + c, _mm512_maskz_loadu_ps(live, j->w->scale + n + c));
+    if (j->w->bias) _mm512_store_ps(j->bias + c, _mm512_maskz_loadu_ps(live, j->w->bias + n + c));
   }
 }
 
@@ -426,11 +442,12 @@ static void linear_packed(job *j, int32_t n0, int32_t n1) {
   int32_t width = panel_width(j->w->k);
   const uint8_t *data = j->w->data;
   size_t row_stride = (size_t)j->w->row_stride;
-  j->end = data + (size_t)n1 * row_stride;
+  find_columns(j);
   for (int32_t n = n0; n < n1; n += width) {
     pack(j, n, n1, width);
-    if (n == n0 || j->ahead < data + (size_t)(n + width) * row_stride)
-      j->ahead = data + (size_t)(n + width) * row_stride;
+    take_scales(j, n, n1, width);
+    make_columns(j, n, n1, width);
+    j->ahead = data + (size_t)(n + width) * row_stride;
     panel_rows(j, n, n1, width);
   }
 }
@@ -516,6 +533,21 @@ static void stream_outliers(job *j, int32_t i, int32_t n, int32_t n1, const uint
   _mm512_store_ps(j->sum, _mm512_add_ps(even, odd));
 }
 
+/* Outputs n ... n+15 of row i: acc is sum (w + 128) q. */
+static void finish_streamed(job *j, int32_t i, int32_t n, int32_t n1, const int32_t *acc) {
+  __mmask16 live = mask16(n1 - n);
+  __m512 scale_w = _mm512_maskz_loadu_ps(live, j->w->scale + n);
+  __m512i shift = _mm512_set1_epi32(shift_of(j, i));
+  __m512 v = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_load_si512(acc), shift));
+  v = _mm512_mul_ps(v, _mm512_mul_ps(_mm512_set1_ps(j->x->scale[i]), scale_w));
+  if (j->x->n_out[i] > 0) {
+    __m512 o = _mm512_mul_ps(_mm512_load_ps(j->sum), _mm512_set1_ps(j->x->pow2e[i]));
+    v = _mm512_add_ps(v, _mm512_mul_ps(o, scale_w));
+  }
+  const float *bias = j->w->bias ? j->w->bias + n : NULL;
+  finish(&j->worst, j->y + (size_t)i * j->y_stride + n, v, bias, live);
+}
+
 static void linear_streamed(job *j, int32_t n0, int32_t n1) {
   static const stream_fn streams[STREAM_ROWS] = {stream1, stream2, stream3, stream4};
   size_t bytes = row_bytes(j->w->k), q_stride = (size_t)j->x->q_stride, row_stride = (size_t)j->w->row_stride;
@@ -529,7 +561,7 @@ static void linear_streamed(job *j, int32_t n0, int32_t n1) {
     at = _mm512_mullo_epi32(at, _mm512_set1_epi32((int32_t)row_stride));
     for (int32_t i = 0; i < j->m; i++) {
       if (j->x->n_out[i] > 0) stream_outliers(j, i, n, n1, data, at);
-      finish_row(j, i, n, n1, j->acc + 16 * i, j->x->n_out[i] > 0 ? j->sum : NULL);
+      finish_streamed(j, i, n, n1, j->acc + 16 * i);
     }
   }
 }
@@ -548,9 +580,8 @@ static uint32_t worst_of(uint32_t worst, __m512i v) {
 
 void otr_linear_avx512vnni(otr_found *found, float *y, size_t y_stride, const otr_quantized *x,
                            const otr_host_weight *w, int32_t m, int32_t n0, int32_t n1, void *scratch) {
-  job j = {.x = x, .w = w, .y = y, .y_stride = y_stride, .m = m, .acc = scratch, .worst = _mm512_setzero_si512()};
-  j.sums = j.sum = (float *)(void *)(j.acc + TILE_ROWS * WIDE);
-  j.panel = (uint8_t *)(j.sums + TILE_ROWS * WIDE);
+  job j = {.x = x, .w = w, .y = y, .y_stride = y_stride, .m = m, .worst = _mm512_setzero_si512()};
+  lay_out(&j, scratch);
   if (m <= STREAM_ROWS && is_sparse(x, m))
     linear_streamed(&j, n0, n1);
   else

@@ -101,10 +101,20 @@ VEC_FN vf vf_of_bits(vi x) { return (vf){_mm256_castsi256_ps(x.a), _mm256_castsi
 /** Nearest even; INT32_MIN where it does not fit. */
 VEC_FN vi vi_round(vf x) { return (vi){_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)}; }
 VEC_FN vf vf_of_int(vi x) { return (vf){_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
-VEC_FN void vi_store_s8(int8_t *p, vi x) {
-  __m256i h = _mm256_permute4x64_epi64(_mm256_packs_epi32(x.a, x.b), 0xd8);
-  __m128i q = _mm_packs_epi16(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
-  _mm_storeu_si128((__m128i *)(void *)p, q);
+/** 64 values, saturated. */
+VEC_FN void vi_store_s8(int8_t *p, const vi x[4]) {
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  for (int i = 0; i < 4; i += 2, p += 32) {
+    __m256i q = _mm256_packs_epi16(_mm256_packs_epi32(x[i].a, x[i].b), _mm256_packs_epi32(x[i + 1].a, x[i + 1].b));
+    _mm256_storeu_si256((__m256i *)(void *)p, _mm256_permutevar8x32_epi32(q, order));
+  }
+}
+/** sum + 64 values, in any order. */
+VEC_FN vi vi_add_s8(vi sum, const int8_t *p) {
+  const __m256i ones = _mm256_set1_epi8(1), ones16 = _mm256_set1_epi16(1);
+  __m256i low = _mm256_maddubs_epi16(ones, _mm256_loadu_si256((const __m256i *)(const void *)p));
+  __m256i high = _mm256_maddubs_epi16(ones, _mm256_loadu_si256((const __m256i *)(const void *)(p + 32)));
+  return vi_add(sum, (vi){_mm256_madd_epi16(low, ones16), _mm256_madd_epi16(high, ones16)});
 }
 /** The indices base + l of the true l, packed together at p. */
 VEC_FN void vi_store_true(int32_t *p, vm m, int32_t base, int n_true) {

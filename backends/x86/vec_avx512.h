@@ -60,7 +60,17 @@ VEC_FN vf vf_of_bits(vi x) { return _mm512_castsi512_ps(x); }
 /** Nearest even; INT32_MIN where it does not fit. */
 VEC_FN vi vi_round(vf x) { return _mm512_cvtps_epi32(x); }
 VEC_FN vf vf_of_int(vi x) { return _mm512_cvtepi32_ps(x); }
-VEC_FN void vi_store_s8(int8_t *p, vi x) { _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtsepi32_epi8(x)); }
+/** 64 values, saturated. */
+VEC_FN void vi_store_s8(int8_t *p, const vi x[4]) {
+  const vi order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  vi q = _mm512_packs_epi16(_mm512_packs_epi32(x[0], x[1]), _mm512_packs_epi32(x[2], x[3]));
+  _mm512_storeu_si512(p, _mm512_permutexvar_epi32(order, q));
+}
+/** sum + 64 values, in any order. */
+VEC_FN vi vi_add_s8(vi sum, const int8_t *p) {
+  vi pairs = _mm512_maddubs_epi16(_mm512_set1_epi8(1), _mm512_loadu_si512(p));
+  return _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+}
 /** The indices base + l of the true l, packed together at p. */
 VEC_FN void vi_store_true(int32_t *p, vm m, int32_t base, int n_true) {
   _mm512_mask_storeu_epi32(p, vm_first(n_true), _mm512_maskz_compress_epi32(m, vi_add(vi_ramp(), vi_set(base))));
