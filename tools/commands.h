@@ -11,6 +11,7 @@
   X(convert, "make an LLM.int8() model file of a GGUF")                   \
   X(verify, "recompute the logits hash that a model file carries")        \
   X(perplexity, "measure how well a model predicts a text")               \
+  X(compare, "measure a model under every quantization scheme")           \
   X(logits, "hash or write the logits of token ids")                      \
   X(bench, "tokens per second beside the machine's limits")               \
   X(inspect, "show a model file's metadata, tensors and memory plan")     \

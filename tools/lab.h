@@ -44,6 +44,9 @@ typedef struct lab_watch {
   void (*edit)(void *user, const otr_tensor_rule *rule, int32_t layer, float *x, int32_t m, int32_t k);
   /** The residual stream x [n, dim] of window `window` behind a layer. */
   void (*state)(void *user, int32_t layer, size_t window, const float *x, int32_t n, int32_t dim);
+  /** The weights of the linear `weight_name`, row by row, as the scheme has them. @param w [k] */
+  const char *weight_name;
+  void (*weight)(void *user, int32_t row, const float *w, int32_t k);
 } lab_watch;
 
 /** Runs all layers over all windows, each from position 0.

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "lab_gptq.h"
+#include "lab_matmul.h"
 #include "lab_pass.h"
 #include "status.h"
 
@@ -113,6 +114,22 @@ static otr_status run_layer(const run *r, int32_t layer, const lab_layer *tensor
   return OTR_STATUS_OK;
 }
 
+/* Rows of the linear that the watch asks for. */
+static otr_status show_weights(const lab_watch *watch, const lab_layer *tensors) {
+  for (int32_t role = 0; watch && watch->weight && role < OTR_ROLES; role++) {
+    const lab_tensor *t = &tensors->role[role];
+    if (!t->packed || strcmp(t->from->name, watch->weight_name) != 0) continue;
+    float *row;
+    OTR_TRY(tool_allocate((size_t)t->k, sizeof *row, (void **)&row));
+    for (int32_t i = 0; i < t->n; i++) {
+      lab_unpack_row(row, t->packed, i, t->k);
+      watch->weight(watch->user, i, row, t->k);
+    }
+    free(row);
+  }
+  return OTR_STATUS_OK;
+}
+
 static otr_status load(lab_weights *w, int32_t layer) {
   lab_layer *tensors = &w->layers[layer];
   if (tensors->loaded) return OTR_STATUS_OK;
@@ -142,6 +159,7 @@ static otr_status run_all(const run *r, float *out) {
   for (int32_t layer = 0; layer < n_layers && status == OTR_STATUS_OK; layer++) {
     tool_progress_step(&progress, (uint64_t)layer, (uint64_t)n_layers);
     status = load(r->weights, layer);
+    if (status == OTR_STATUS_OK) status = show_weights(r->watch, &r->weights->layers[layer]);
     if (status == OTR_STATUS_OK) status = run_layer(r, layer, &r->weights->layers[layer]);
     if (!r->weights->resident) lab_layer_free(&r->weights->layers[layer]);
   }

@@ -18,6 +18,11 @@ void lab_pack_row(float *packed, int32_t row, const float *values, size_t stride
   for (int32_t i = 0; i < k; i++) at[(size_t)i * LAB_PANEL] = values[(size_t)i * stride];
 }
 
+void lab_unpack_row(float *values, const float *packed, int32_t row, int32_t k) {
+  const float *at = packed + (size_t)(row / LAB_PANEL) * (size_t)k * LAB_PANEL + row % LAB_PANEL;
+  for (int32_t i = 0; i < k; i++) values[i] = at[(size_t)i * LAB_PANEL];
+}
+
 /* sum[ROWS] = x[ROWS, k] · panel[k, 16] */
 INLINE void tile(lanes *sum, const float *const x[ROWS], const float *panel, int32_t k) {
   lanes s0 = {0}, s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0;

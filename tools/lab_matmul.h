@@ -13,6 +13,8 @@ size_t lab_packed_floats(int32_t n, int32_t k);
 /** Puts one weight row into its place; rows that are missing in the last panel must be zero before.
  *  @param values [k], `stride` floats apart */
 void lab_pack_row(float *packed, int32_t row, const float *values, size_t stride, int32_t k);
+/** The other way. @param values [k] */
+void lab_unpack_row(float *values, const float *packed, int32_t row, int32_t k);
 /** y[i, j] = sum over k of x[i, k] · W[j, k], for i < m and outputs j of panels [first, last).
  *  @param y, x rows of ldy and ldx floats @param n outputs in all */
 void lab_matmul(float *y, size_t ldy, const float *x, size_t ldx, const float *packed, int32_t m, int32_t n, int32_t k,

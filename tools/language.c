@@ -106,3 +106,30 @@ otr_status tool_render(const tool_language *language, const otr_chat_message *me
   free(eos);
   return status;
 }
+
+static otr_status encode_chat(const tool_language *language, const char *system, const char *prompt, int32_t **ids,
+                              int32_t *n) {
+  otr_chat_message messages[2];
+  int32_t n_messages = 0;
+  char *text;
+  size_t n_bytes;
+  if (system) messages[n_messages++] = (otr_chat_message){"system", system};
+  messages[n_messages++] = (otr_chat_message){"user", prompt};
+  OTR_TRY(tool_render(language, messages, n_messages, &text, &n_bytes));
+  otr_status status = tool_encode(language, text, n_bytes, OTR_ENCODE_PARSE_SPECIAL, ids, n);
+  free(text);
+  return status;
+}
+
+otr_status tool_encode_prompt(const tool_language *language, const char *system, const char *prompt, size_t n_bytes,
+                              int32_t **ids, int32_t *n) {
+  *ids = NULL;
+  if (language->chat != OTR_CHAT_NONE) {
+    OTR_TRY(encode_chat(language, system, prompt, ids, n));
+  } else if (system) {
+    return otr_fail(OTR_STATUS_UNSUPPORTED, "the model has no chat template that --system could go to");
+  } else {
+    OTR_TRY(tool_encode(language, prompt, n_bytes, OTR_ENCODE_ADD_SPECIAL, ids, n));
+  }
+  return *n > 0 ? OTR_STATUS_OK : otr_fail(OTR_STATUS_INVALID_ARGUMENT, "the prompt is empty");
+}

@@ -26,5 +26,9 @@ otr_status tool_encode(const tool_language *language, const char *text, size_t n
 /** Renders a dialogue up to the opening of the answer. @param[out] text 0-terminated, freed by the caller. */
 otr_status tool_render(const tool_language *language, const otr_chat_message *messages, int32_t n, char **text,
                        size_t *n_bytes);
+/** Ids of a prompt: a user's message where the language has a chat template (after `system`, where that is not NULL),
+ *  otherwise the text as it stands. At least one. @param[out] ids freed by the caller */
+otr_status tool_encode_prompt(const tool_language *language, const char *system, const char *prompt, size_t n_bytes,
+                              int32_t **ids, int32_t *n);
 
 #endif

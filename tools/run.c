@@ -60,20 +60,6 @@ static const struct argp argp = {
     .children = children,
 };
 
-static otr_status encode_chat(const arguments *a, const tool_language *language, const char *prompt, int32_t **ids,
-                              int32_t *n) {
-  otr_chat_message messages[2];
-  int32_t n_messages = 0;
-  char *text;
-  size_t n_bytes;
-  if (a->generation.system) messages[n_messages++] = (otr_chat_message){"system", a->generation.system};
-  messages[n_messages++] = (otr_chat_message){"user", prompt};
-  OTR_TRY(tool_render(language, messages, n_messages, &text, &n_bytes));
-  otr_status status = tool_encode(language, text, n_bytes, OTR_ENCODE_PARSE_SPECIAL, ids, n);
-  free(text);
-  return status;
-}
-
 static otr_status encode_prompt(const arguments *a, const tool_language *language, int32_t **ids, int32_t *n) {
   char *prompt;
   size_t n_bytes = strlen(a->prompt);
@@ -84,16 +70,8 @@ static otr_status encode_prompt(const arguments *a, const tool_language *languag
     OTR_TRY(tool_allocate(n_bytes + 1, 1, (void **)&prompt));
     memcpy(prompt, a->prompt, n_bytes);
   }
-  otr_status status;
-  if (language->chat != OTR_CHAT_NONE) {
-    status = encode_chat(a, language, prompt, ids, n);
-  } else if (a->generation.system) {
-    status = otr_fail(OTR_STATUS_UNSUPPORTED, "the model has no chat template that --system could go to");
-  } else {
-    status = tool_encode(language, prompt, n_bytes, OTR_ENCODE_ADD_SPECIAL, ids, n);
-  }
+  otr_status status = tool_encode_prompt(language, a->generation.system, prompt, n_bytes, ids, n);
   free(prompt);
-  if (status == OTR_STATUS_OK && *n == 0) status = otr_fail(OTR_STATUS_INVALID_ARGUMENT, "the prompt is empty");
   return status;
 }
 

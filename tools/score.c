@@ -29,8 +29,9 @@ tool_score tool_tally_row(tool_tally *t, const int32_t *ids, int32_t n, int32_t 
                           const float *base, int32_t vocab, double *nll) {
   const bool half = i >= n / 2 - 1;
   tool_score score = tool_score_row(logits, vocab);
+  tool_score other = {0.0, 0};
   if (base) {
-    tool_score other = tool_score_row(base, vocab);
+    other = tool_score_row(base, vocab);
     double kl = tool_score_kl(base, other, logits, score, vocab);
     t->kl += kl;
     if (half) t->kl_half += kl;
@@ -41,10 +42,19 @@ tool_score tool_tally_row(tool_tally *t, const int32_t *ids, int32_t n, int32_t 
   if (i + 1 == n) return score;
   double value = tool_score_nll(score, logits, ids[i + 1]);
   if (nll) *nll = value;
+  double more = base ? value - tool_score_nll(other, base, ids[i + 1]) : 0.0;
+  t->more += more;
+  t->more_squares += more * more;
   t->nll += value;
   t->nll_squares += value * value;
   t->tokens++;
   if (half) t->nll_half += value;
   t->tokens_half += half;
   return score;
+}
+
+double tool_mean_error(double sum, double squares, uint64_t count) {
+  if (count < 2) return 0.0;
+  const double n = (double)count, variance = (squares - sum * sum / n) / (n - 1.0);
+  return variance > 0.0 ? sqrt(variance / n) : 0.0;
 }

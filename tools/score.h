@@ -23,6 +23,7 @@ double tool_score_kl(const float *p, tool_score p_score, const float *q, tool_sc
  *  on. */
 typedef struct tool_tally {
   double nll, nll_squares, nll_half, kl, kl_half;
+  double more, more_squares;    /**< nll beyond that of `base` */
   uint64_t tokens, tokens_half; /**< rows whose next id is known */
   uint64_t rows, rows_half, same;
 } tool_tally;
@@ -31,6 +32,8 @@ typedef struct tool_tally {
  *  @param[out] nll -log p of id i + 1, where there is one; may be NULL */
 tool_score tool_tally_row(tool_tally *tally, const int32_t *ids, int32_t n, int32_t i, const float *logits,
                           const float *base, int32_t vocab, double *nll);
+/** Standard error of the mean of `count` values of these sums. */
+double tool_mean_error(double sum, double squares, uint64_t count);
 /** Sum over count, 0 of none. */
 static inline double tool_mean(double sum, uint64_t count) {
   return count ? sum / (double)count : 0.0;

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+/* outrider compare: a model under every quantization scheme, on one text. */
+#include "compare.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "commands.h"
+#include "status.h"
+#include "windows.h"
+
+enum { WINDOWS = 8, CALIBRATION_WINDOWS = 8, PROMPT_TOKENS = 32 };
+
+typedef struct arguments {
+  compare_params params;
+  tool_window_rule rule;
+  const char *text, *tokens, *calibration, *schemes, *page;
+  int32_t json;
+} arguments;
+
+enum {
+  KEY_TEXT = TOOL_KEY_OWN,
+  KEY_TOKENS,
+  KEY_CTX,
+  KEY_WINDOWS,
+  KEY_SCHEMES,
+  KEY_CALIBRATION,
+  KEY_WEIGHT,
+  KEY_PROMPT,
+  KEY_N,
+  KEY_HTML,
+  KEY_NO_SPEED
+};
+static const struct argp_option rows[] = {
+    {"text", KEY_TEXT, "FILE", 0, "the text, cut into windows (- for standard input)", 0},
+    {"tokens", KEY_TOKENS, "FILE", 0, "token ids instead of a text, one window a line", 0},
+    {"ctx", KEY_CTX, "N", 0, "tokens of a window (default 512)", 0},
+    {"windows", KEY_WINDOWS, "N", 0, "the first N windows (default 8)", 0},
+    {"schemes", KEY_SCHEMES, "LIST", 0,
+     "names with commas between (default all): f32, f16, absmax-tensor, absmax-row, absmax-vector, zeropoint-tensor, "
+     "zeropoint-row, zeropoint-vector, absolute[=T], absolute-batch[=T], relative[=T], relative-batch[=T], "
+     "weights-int8, nf4, nf4-dq, gptq-8, gptq-8-g128, gptq-4, gptq-4-g128",
+     0},
+    {"calibration", KEY_CALIBRATION, "FILE", 0,
+     "text (with --tokens: ids) that GPTQ is fitted to; default: the eight windows after those that are tested", 0},
+    {"weight", KEY_WEIGHT, "NAME", 0, "the linear whose weights the page draws (default: ffn_down of the middle layer)",
+     0},
+    {"prompt", KEY_PROMPT, "TEXT", 0, "also continue this prompt under each scheme, always by the likeliest token", 0},
+    {"n", KEY_N, "N", 0, "tokens of that (default 32)", 0},
+    {"html", KEY_HTML, "FILE", 0, "write a page with drawings", 0},
+    {"no-speed", KEY_NO_SPEED, NULL, 0, "do not time the library", 0},
+    TOOL_JSON_OPTION,
+    {0}};
+static const struct argp_child children[] = {{&tool_device_argp, 0, NULL, 0}, {0}};
+
+static void check(const struct argp_state *state, const arguments *a) {
+  if (!a->params.path) argp_error(state, "MODEL is missing");
+  if (!a->text == !a->tokens) argp_error(state, "either --text or --tokens");
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state) {
+  arguments *a = state->input;
+  switch (key) {
+    case ARGP_KEY_INIT:
+      state->child_inputs[0] = &a->params.options;
+      return 0;
+    case KEY_TEXT:
+      a->text = arg;
+      return 0;
+    case KEY_TOKENS:
+      a->tokens = arg;
+      return 0;
+    case KEY_CTX:
+      a->rule.n_ctx = (int32_t)tool_integer(state, "--ctx", arg, 2, 1 << 14);
+      return 0;
+    case KEY_WINDOWS:
+      a->rule.limit = (int32_t)tool_integer(state, "--windows", arg, 1, 1 << 20);
+      return 0;
+    case KEY_SCHEMES:
+      a->schemes = arg;
+      return 0;
+    case KEY_CALIBRATION:
+      a->calibration = arg;
+      return 0;
+    case KEY_WEIGHT:
+      a->params.weight = arg;
+      return 0;
+    case KEY_PROMPT:
+      a->params.prompt = arg;
+      return 0;
+    case KEY_N:
+      a->params.prompt_tokens = (int32_t)tool_integer(state, "--n", arg, 1, 1 << 14);
+      return 0;
+    case KEY_HTML:
+      a->page = arg;
+      return 0;
+    case KEY_NO_SPEED:
+      a->params.speed = false;
+      return 0;
+    case TOOL_KEY_JSON:
+      a->json = 1;
+      return 0;
+    case ARGP_KEY_ARG:
+      tool_take_file(state, &a->params.path, arg);
+      return 0;
+    case ARGP_KEY_END:
+      check(state, a);
+      return 0;
+    default:
+      return ARGP_ERR_UNKNOWN;
+  }
+}
+
+static const struct argp argp = {
+    .options = rows,
+    .parser = parse,
+    .args_doc = "MODEL",
+    .doc =
+        "Runs a published model under each quantization scheme through one forward pass and compares it with f32: "
+        "perplexity, KL divergence, likeliest token, size, and the library's speed where it runs the "
+        "scheme." TOOL_EXIT_DOC,
+    .children = children,
+};
+
+/* ---- windows ----------------------------------------------------------------------------------------------------- */
+
+static otr_status read_windows(const arguments *a, const char *file, int32_t vocab, int32_t limit, tool_ids *out) {
+  tool_window_rule rule = a->rule;
+  rule.limit = limit;
+  return a->tokens ? tool_windows_ids(a->params.path, file, vocab, &rule, out)
+                   : tool_windows_text(a->params.path, file, &rule, out);
+}
+
+/* The tested windows and, behind them or in a file of their own, those to calibrate with. */
+typedef struct texts {
+  tool_ids all, other, tested, calibration;
+} texts;
+
+static otr_status read_texts(const arguments *a, int32_t vocab, texts *out) {
+  const int32_t extra = a->calibration ? 0 : CALIBRATION_WINDOWS;
+  OTR_TRY(read_windows(a, a->tokens ? a->tokens : a->text, vocab, a->rule.limit + extra, &out->all));
+  const size_t limit = (size_t)a->rule.limit, n = out->all.n < limit ? out->all.n : limit;
+  out->tested = (tool_ids){out->all.ids, out->all.start, n};
+  out->calibration = (tool_ids){out->all.ids, out->all.start + n, out->all.n - n};
+  if (!a->calibration) return OTR_STATUS_OK;
+  OTR_TRY(read_windows(a, a->calibration, vocab, CALIBRATION_WINDOWS, &out->other));
+  out->calibration = out->other;
+  return OTR_STATUS_OK;
+}
+
+static otr_status vocabulary(const char *path, int32_t *vocab) {
+  otr_memory memory;
+  source *s;
+  otr_memory_init(&memory, NULL);
+  OTR_TRY(source_open(path, &memory, &s));
+  *vocab = source_config(s)->vocab;
+  source_close(s);
+  return OTR_STATUS_OK;
+}
+
+/* Where there is nothing to calibrate with, "all" is all without GPTQ. */
+static otr_status choose_schemes(const arguments *a, const texts *t, lab_scheme **schemes, int32_t *n) {
+  OTR_TRY(lab_schemes_parse(a->schemes ? a->schemes : "all", schemes, n));
+  if (a->schemes || t->calibration.n > 0) return OTR_STATUS_OK;
+  int32_t kept = 0;
+  for (int32_t i = 0; i < *n; i++)
+    if ((*schemes)[i].weights != LAB_GPTQ) (*schemes)[kept++] = (*schemes)[i];
+  *n = kept;
+  fprintf(stderr, "outrider: no windows are left to calibrate GPTQ with: without it (--calibration)\n");
+  return OTR_STATUS_OK;
+}
+
+/* ---- the part ---------------------------------------------------------------------------------------------------- */
+
+static otr_status report(const arguments *a, const comparison *c) {
+  if (a->page) OTR_TRY(compare_write_page(c, a->page));
+  if (a->json) return compare_print_json(c);
+  compare_print(c);
+  return OTR_STATUS_OK;
+}
+
+static otr_status compare(arguments *a, texts *t) {
+  int32_t vocab, n;
+  lab_scheme *schemes;
+  comparison c;
+  OTR_TRY(vocabulary(a->params.path, &vocab));
+  OTR_TRY(read_texts(a, vocab, t));
+  OTR_TRY(choose_schemes(a, t, &schemes, &n));
+  a->params.windows = &t->tested;
+  a->params.calibration = &t->calibration;
+  otr_status status = compare_measure(&a->params, schemes, n, &c);
+  if (status == OTR_STATUS_OK) status = report(a, &c);
+  compare_free(&c);
+  free(schemes);
+  return status;
+}
+
+int tool_compare(int argc, char **argv) {
+  arguments a = {.params = {.prompt_tokens = PROMPT_TOKENS, .speed = true}, .rule = {.n_ctx = 512, .limit = WINDOWS}};
+  texts t = {0};
+  tool_parse(&argp, argc, argv, &a);
+  otr_status status = compare(&a, &t);
+  tool_ids_free(&t.all);
+  tool_ids_free(&t.other);
+  return tool_report(status);
+}
