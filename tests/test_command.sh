@@ -40,10 +40,10 @@ says() {
 
 usage() {
   expect 0 --help
-  for part in run chat convert verify perplexity logits bench inspect plan formats devices tokenize; do
+  for part in run chat convert verify perplexity compare logits bench inspect plan formats devices tokenize; do
     grep -q "^  $part " "$folder/out" || fail "--help does not list $part"
   done
-  for part in run chat convert verify perplexity logits bench inspect plan formats devices tokenize; do
+  for part in run chat convert verify perplexity compare logits bench inspect plan formats devices tokenize; do
     expect 0 "$part" --help
     grep -q "^Usage: outrider $part " "$folder/out" || fail "$part --help has no usage line"
     grep -q "Exit codes" "$folder/out" || fail "$part --help does not name the exit codes"
@@ -58,7 +58,7 @@ usage() {
 }
 
 bad_usage() {
-  for part in run chat convert verify perplexity logits bench inspect plan formats tokenize; do expect 2 "$part"; done
+  for part in run chat convert verify perplexity compare logits bench inspect plan formats tokenize; do expect 2 "$part"; done
   expect 2 run "$folder/tiny.gguf"
   expect 2 run "$folder/tiny.gguf" another.gguf -p x
   expect 2 run "$folder/tiny.gguf" -p x -n -1
@@ -223,6 +223,27 @@ measures() {
   expect 0 perplexity "$folder/tiny.gguf" "$folder/text" --ctx 16 --bos --pieces --json
   json 'j["windows"] == 2'
   expect 0 perplexity "$folder/tiny.gguf" "$folder/text" --ctx 4
+  expect 0 compare "$folder/tiny.gguf" --tokens "$folder/ids" --windows 2 --prompt "once the" --n 2 --json \
+    --html "$folder/page.html"
+  json 'len(j["schemes"]) == 19 and j["windows"] == 2 and j["schemes"][0]["kl"] == 0'
+  json 'all(len(s["layer_error"]) == 3 and s["kl"] >= 0 and s["bytes"] > 0 and "text" in s for s in j["schemes"])'
+  json 'sum(s["decode_tokens_per_s"] is not None for s in j["schemes"]) == 3'
+  json '{s["scheme"]: s["kl"] for s in j["schemes"]}["absmax-tensor"] > 0.1'
+  python3 - "$folder/page.html" <<'END' || fail "compare --html"
+import sys, xml.etree.ElementTree as tree
+page = open(sys.argv[1], encoding="utf-8").read()
+drawings = page.split("<svg")[1:]
+for drawing in drawings: tree.fromstring("<svg" + drawing[:drawing.index("</svg>") + 6])
+sys.exit(not (len(drawings) > 10 and "http" not in page and "<script" not in page))
+END
+  expect 0 compare "$folder/tiny.gguf" --text "$folder/text" --ctx 8 --schemes off,relative=5 --no-speed
+  grep -q "^relative=5 " "$folder/out" || fail "compare prints no scheme"
+  expect 1 compare "$folder/tiny.gguf" --tokens "$folder/ids" --schemes int9
+  says "is none of"
+  expect 1 compare "$folder/tiny.gguf" --tokens "$folder/ids" --windows 3 --schemes gptq-4
+  says "calibration"
+  expect 1 compare "$folder/tiny.gguf" --tokens "$folder/ids" --weight output.weight
+  expect 2 compare "$folder/tiny.gguf"
   expect 0 bench "$folder/tiny.gguf" --prefill 16 --decode 4,8 --threads 1,2 --repeat 1 --json --no-self-check
   json 'j["limits"]["read_gbs"]["1"] > 0 and j["limits"]["int8_gmacs"]["2"] > 0'
   json '[(r["test"], r["n"], r["threads"]) for r in j["results"]] == [("prefill", 16, 1), ("decode", 4, 1),

@@ -7,8 +7,28 @@
 
 /* ---- text -------------------------------------------------------------------------------------------------------- */
 
+/* Bytes of the UTF-8 character at `text`; 0 where there is none. */
+static int32_t character(const char *text) {
+  const unsigned char first = (unsigned char)*text;
+  const int32_t n = first < 0x80 ? 1 : first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
+  for (int32_t i = 1; i < n; i++)
+    if (((unsigned char)text[i] & 0xc0) != 0x80) return 0;
+  const unsigned char second = n > 1 ? (unsigned char)text[1] : 0;
+  const bool overlong = (first == 0xe0 && second < 0xa0) || (first == 0xf0 && second < 0x90);
+  const bool none =
+      (first == 0xed && second > 0x9f) || (first == 0xf4 && second > 0x8f); /* surrogates, beyond the end */
+  return overlong || none ? 0 : n;
+}
+
 void html_text(FILE *out, const char *text) {
   for (; *text; text++) {
+    const int32_t n = character(text);
+    if (n != 1) { /* a text cut inside a character, a file name in another encoding: U+FFFD */
+      fputs(n == 0 ? "\xef\xbf\xbd" : "", out);
+      fwrite(text, 1, (size_t)n, out);
+      text += n > 1 ? n - 1 : 0;
+      continue;
+    }
     switch (*text) {
       case '&':
         fputs("&amp;", out);
@@ -191,10 +211,7 @@ void html_bars(FILE *out, const html_bar *bars, int32_t n, const char *format, b
     const bool drawn = has_bar(&bars[i], logarithmic);
     const double width = drawn ? BAR_WIDTH * length_of(s, bars[i].value) : 0.0;
     char value[64] = "\xe2\x80\x93";
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
     if (isfinite(bars[i].value)) snprintf(value, sizeof value, format, bars[i].value);
-#pragma GCC diagnostic pop
     svg_text(out, 0, y + 17, bars[i].strong ? "font-weight=\"600\"" : "", bars[i].label);
     if (drawn)
       fprintf(out, "<rect class=\"%s\" x=\"%d\" y=\"%.1f\" width=\"%.1f\" height=\"%d\" rx=\"2\"/>\n",

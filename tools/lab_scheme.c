@@ -29,7 +29,7 @@ static const lab_scheme schemes[] = {
      .inputs = LAB_ABSMAX,
      .weights_tensor = 1},
     {.name = "absmax-vector",
-     .title = "absmax, vector-wise (LLM.int8() off)",
+     .title = "absmax, vector-wise = LLM.int8() off",
      .weights = LAB_ABSMAX,
      .inputs = LAB_ABSMAX,
      .in_runtime = 1},
@@ -46,25 +46,25 @@ static const lab_scheme schemes[] = {
      .weights_tensor = 1},
     {.name = "zeropoint-vector", .title = "zeropoint, vector-wise", .weights = LAB_ZEROPOINT, .inputs = LAB_ZEROPOINT},
     {.name = "absolute",
-     .title = "LLM.int8(), |x| >= T",
+     .title = "LLM.int8(), |x| \xe2\x89\xa5 T",
      .weights = LAB_ABSMAX,
      .inputs = LAB_ABSMAX,
      .outliers = ABSOLUTE,
      .in_runtime = 1},
     {.name = "absolute-batch",
-     .title = "LLM.int8(), |x| >= T, batch scope",
+     .title = "LLM.int8(), |x| \xe2\x89\xa5 T, batch scope",
      .weights = LAB_ABSMAX,
      .inputs = LAB_ABSMAX,
      .outliers = ABSOLUTE,
      .batch = 1},
     {.name = "relative",
-     .title = "LLM.int8(), |x| >= T rms",
+     .title = "LLM.int8(), |x| \xe2\x89\xa5 T rms",
      .weights = LAB_ABSMAX,
      .inputs = LAB_ABSMAX,
      .outliers = RELATIVE,
      .in_runtime = 1},
     {.name = "relative-batch",
-     .title = "LLM.int8(), |x| >= T rms, batch scope",
+     .title = "LLM.int8(), |x| \xe2\x89\xa5 T rms, batch scope",
      .weights = LAB_ABSMAX,
      .inputs = LAB_ABSMAX,
      .outliers = RELATIVE,
@@ -98,6 +98,14 @@ static bool take_threshold(const char *text, lab_scheme *s) {
   return true;
 }
 
+/* Puts the threshold into name and title (for its T). */
+static void name_threshold(const lab_scheme *plain, lab_scheme *out) {
+  const char *t = strchr(plain->title, 'T');
+  const double value = (double)out->outliers.value;
+  snprintf(out->name, sizeof out->name, "%s=%g", plain->name, value);
+  if (t) snprintf(out->title, sizeof out->title, "%.*s%g%s", (int)(t - plain->title), plain->title, value, t + 1);
+}
+
 otr_status lab_scheme_parse(const char *name, lab_scheme *out) {
   const char *equals = strchr(name, '=');
   size_t n = equals ? (size_t)(equals - name) : strlen(name);
@@ -106,8 +114,7 @@ otr_status lab_scheme_parse(const char *name, lab_scheme *out) {
     if (strlen(schemes[i].name) != n || memcmp(schemes[i].name, name, n) != 0) continue;
     *out = schemes[i];
     if (equals && !take_threshold(equals + 1, out)) break;
-    if (out->outliers.kind != OTR_RULE_OFF)
-      snprintf(out->name, sizeof out->name, "%s=%g", schemes[i].name, (double)out->outliers.value);
+    if (out->outliers.kind != OTR_RULE_OFF) name_threshold(&schemes[i], out);
     return OTR_STATUS_OK;
   }
   return no_such(name);

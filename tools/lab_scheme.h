@@ -18,8 +18,8 @@ typedef enum lab_grid { LAB_F32, LAB_F16, LAB_ABSMAX, LAB_ZEROPOINT, LAB_NF4, LA
 #define LAB_NF4_CONSTANTS 256 /* block constants of a block of the second quantization */
 
 typedef struct lab_scheme {
-  char name[32];     /**< as --schemes takes it: "absolute=6" */
-  const char *title; /**< for people */
+  char name[32];  /**< as --schemes takes it: "absolute=6" */
+  char title[48]; /**< for people, UTF-8 */
   lab_grid weights, inputs;
   int32_t weights_tensor; /**< 1: one constant for the tensor; 0: for each row (NF4: each block) */
   int32_t inputs_tensor;  /**< the same of inputs: the tensor is the window's [m, k] */
