@@ -37,8 +37,9 @@ uint64_t lab_model_bytes(const lab_model *lab, const lab_scheme *scheme);
 /** Looks into a pass. Any function may be NULL. Layers come in ascending order, in each layer the windows. */
 typedef struct lab_watch {
   void *user;
-  /** A linear's input x [m, k], before the scheme rounds it; linears with one input are told one by one. The output
-   *  layer comes last, with layer = n_layers. */
+  /** A linear's input x [m, k], before the scheme rounds it; linears with one input are told one by one. A
+   *  projection of the embedding comes first, with layer = -1; one before the output layer, and that, last, with
+   *  layer = n_layers. */
   void (*input)(void *user, const otr_tensor_rule *rule, int32_t layer, const float *x, int32_t m, int32_t k);
   /** May change x [m, k], a copy that only this linear reads (and those that have the same input: q, k, v). */
   void (*edit)(void *user, const otr_tensor_rule *rule, int32_t layer, float *x, int32_t m, int32_t k);

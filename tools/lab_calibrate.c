@@ -112,7 +112,7 @@ otr_status lab_gptq_begin(lab_weights *w, const tool_ids *calibration) {
   OTR_TRY(tool_allocate(rows * dim, sizeof(float), (void **)&w->calibration_x));
   for (size_t i = 0; i < calibration->n; i++) {
     int32_t n = (int32_t)tool_ids_length(calibration, i);
-    OTR_TRY(lab_embed_rows(w->lab, w, calibration->ids + calibration->start[i], n, calibration_x(w, i)));
+    OTR_TRY(lab_embed_rows(w->lab, w, NULL, calibration->ids + calibration->start[i], n, calibration_x(w, i)));
   }
   return OTR_STATUS_OK;
 }

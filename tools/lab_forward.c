@@ -83,10 +83,59 @@ otr_status lab_block_run(lab_model *lab, const lab_block *block, float *x, int32
   return OTR_STATUS_OK;
 }
 
-otr_status lab_embed_rows(lab_model *lab, lab_weights *weights, const int32_t *ids, int32_t n, float *x) {
-  const size_t dim = (size_t)lab->config->dim;
-  for (int32_t i = 0; i < n; i++) OTR_TRY(lab_embed(weights, ids[i], x + (size_t)i * dim));
+/* ---- before and behind the blocks -------------------------------------------------------------------------------- */
+
+/* One linear of the model itself. */
+static void run_linear(lab_model *lab, const lab_block *b, const lab_tensor *t, float *y, const float *x, int32_t m) {
+  lab_linear(lab, y, prepare_input(lab, b, &t, 1, x, m), t, m);
+}
+
+static lab_block model_block(lab_weights *w, const lab_watch *watch, int32_t layer) {
+  return (lab_block){&w->ends, &w->head_scheme, watch, &w->count, layer};
+}
+
+/* The table's rows, times the architecture's constant. */
+static otr_status read_embedding(const lab_weights *w, const int32_t *ids, int32_t n, float *out) {
+  const otr_config *c = w->lab->config;
+  for (int32_t i = 0; i < n; i++, out += c->embd_dim) {
+    OTR_TRY(lab_embed(w, ids[i], out));
+    for (int32_t j = 0; c->embd_scale != 0.0f && j < c->embd_dim; j++) out[j] *= c->embd_scale;
+  }
   return OTR_STATUS_OK;
+}
+
+otr_status lab_embed_rows(lab_model *lab, lab_weights *weights, const lab_watch *watch, const int32_t *ids, int32_t n,
+                          float *x) {
+  const lab_tensor *role = weights->ends.role, *project = &role[OTR_ROLE_PROJECT_IN];
+  const otr_config *c = lab->config;
+  if (c->n_positions > 0 && n > c->n_positions)
+    return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "a window of %d ids: the model has %d positions", (int)n,
+                    (int)c->n_positions);
+  OTR_TRY(lab_pass_fit(lab, n));
+  float *rows = project->packed ? lab->pass->slot[OTR_SLOT_E] : x;
+  OTR_TRY(read_embedding(weights, ids, n, rows));
+  const lab_block block = model_block(weights, watch, -1);
+  otr_parallel_begin(lab->parallel);
+  if (project->packed) run_linear(lab, &block, project, x, rows, n);
+  if (role[OTR_ROLE_POSITION_EMBD].values) add(x, role[OTR_ROLE_POSITION_EMBD].values, (size_t)n * (size_t)c->dim);
+  if (role[OTR_ROLE_TOKEN_EMBD_NORM].values) lab_norm(lab, x, x, &role[OTR_ROLE_TOKEN_EMBD_NORM], n, 1, c->dim);
+  otr_parallel_end(lab->parallel);
+  return OTR_STATUS_OK;
+}
+
+/* What the output layer is multiplied with, of x [n, dim]. */
+static void finish(lab_model *lab, lab_weights *w, const lab_watch *watch, float *x, int32_t n, float *out) {
+  const lab_tensor *head = lab_head(w), *norm = &w->ends.role[OTR_ROLE_OUTPUT_NORM];
+  const lab_tensor *project = &w->ends.role[OTR_ROLE_PROJECT_OUT];
+  const lab_block block = model_block(w, watch, lab->config->n_layers);
+  otr_parallel_begin(lab->parallel);
+  if (norm->values) lab_norm(lab, x, x, norm, n, 1, lab->config->dim);
+  if (project->packed) {
+    run_linear(lab, &block, project, lab->pass->slot[OTR_SLOT_E], x, n);
+    x = lab->pass->slot[OTR_SLOT_E];
+  }
+  memcpy(out, prepare_input(lab, &block, &head, 1, x, n), (size_t)n * (size_t)head->k * sizeof *out);
+  otr_parallel_end(lab->parallel);
 }
 
 /* ---- all layers, all windows ------------------------------------------------------------------------------------- */
@@ -136,21 +185,6 @@ static otr_status load(lab_weights *w, int32_t layer) {
   return w->scheme.weights == LAB_GPTQ ? lab_gptq_layer(w, layer, tensors) : lab_layer_load(w, layer, false, tensors);
 }
 
-/* Final norm and what the output layer's input becomes under the scheme. */
-static void finish_window(const run *r, size_t window, float *out) {
-  lab_model *lab = r->lab;
-  lab_weights *w = r->weights;
-  const int32_t n = (int32_t)tool_ids_length(r->windows, window), dim = lab->config->dim;
-  const lab_tensor *head = lab_head(w);
-  const lab_block block = {&w->ends, &w->head_scheme, r->watch, &w->count, lab->config->n_layers};
-  float *x = window_x(r, window);
-  otr_parallel_begin(lab->parallel);
-  lab_norm(lab, x, x, &w->ends.role[OTR_ROLE_OUTPUT_NORM], n, 1, dim);
-  const float *input = prepare_input(lab, &block, &head, 1, x, n);
-  memcpy(out, input, (size_t)n * (size_t)head->k * sizeof *out);
-  otr_parallel_end(lab->parallel);
-}
-
 static otr_status run_all(const run *r, float *out) {
   const int32_t n_layers = r->lab->config->n_layers;
   tool_progress progress;
@@ -166,7 +200,8 @@ static otr_status run_all(const run *r, float *out) {
   tool_progress_end(&progress);
   const size_t width = (size_t)lab_head_width(r->lab);
   for (size_t i = 0; status == OTR_STATUS_OK && i < r->windows->n; i++)
-    finish_window(r, i, out + (r->windows->start[i] - r->windows->start[0]) * width);
+    finish(r->lab, r->weights, r->watch, window_x(r, i), (int32_t)tool_ids_length(r->windows, i),
+           out + (r->windows->start[i] - r->windows->start[0]) * width);
   return status;
 }
 
@@ -177,9 +212,7 @@ otr_status lab_run(lab_model *lab, lab_weights *weights, const tool_ids *windows
   otr_status status = OTR_STATUS_OK;
   for (size_t i = 0; i < windows->n && status == OTR_STATUS_OK; i++) {
     int32_t n = (int32_t)tool_ids_length(windows, i);
-    status = lab_pass_fit(lab, n);
-    if (status == OTR_STATUS_OK)
-      status = lab_embed_rows(lab, weights, windows->ids + windows->start[i], n, window_x(&r, i));
+    status = lab_embed_rows(lab, weights, watch, windows->ids + windows->start[i], n, window_x(&r, i));
   }
   if (status == OTR_STATUS_OK) status = run_all(&r, out);
   free(r.x);
@@ -187,7 +220,7 @@ otr_status lab_run(lab_model *lab, lab_weights *weights, const tool_ids *windows
 }
 
 int32_t lab_head_width(const lab_model *lab) {
-  return lab->config->dim;
+  return lab->config->embd_dim;
 }
 
 otr_status lab_logits(lab_model *lab, lab_weights *weights, const float *x, int32_t m, float *logits) {

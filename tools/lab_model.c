@@ -118,7 +118,7 @@ static otr_status load_one(const lab_weights *weights, const source_tensor *from
   t->from = from;
   t->n = from->n;
   t->k = from->k;
-  if (from->is_vector) return load_values(lab, from, &t->values);
+  if (from->is_vector || (from->rule->flags & OTR_TENSOR_TABLE) != 0) return load_values(lab, from, &t->values);
   if (from == lab->embedding && !lab->config->tied_head) return OTR_STATUS_OK; /* read row by row */
   const bool is_head = from->rule->role >= OTR_LAYER_ROLES;
   return load_linear(lab, is_head ? &weights->head_scheme : &weights->scheme, exact, t);
@@ -211,8 +211,8 @@ uint64_t lab_model_bytes(const lab_model *lab, const lab_scheme *scheme) {
   uint64_t bytes = 0;
   for (int32_t i = 0; i < source_count(lab->source); i++) {
     const source_tensor *t = source_at(lab->source, i);
-    if (t->is_vector) {
-      bytes += 4 * (uint64_t)t->k;
+    if (t->is_vector || (t->rule->flags & OTR_TENSOR_TABLE) != 0) {
+      bytes += 4 * (uint64_t)t->n * (uint64_t)t->k;
     } else {
       bytes += lab_scheme_bytes(t->rule->role < OTR_LAYER_ROLES ? scheme : &head, t->n, t->k);
     }

@@ -65,7 +65,8 @@ typedef struct lab_block {
 } lab_block;
 otr_status lab_block_run(lab_model *lab, const lab_block *block, float *x, int32_t n);
 /** The residual stream [n, dim] before the first layer. */
-otr_status lab_embed_rows(lab_model *lab, lab_weights *weights, const int32_t *ids, int32_t n, float *x);
+otr_status lab_embed_rows(lab_model *lab, lab_weights *weights, const lab_watch *watch, const int32_t *ids, int32_t n,
+                          float *x);
 void lab_pass_free(lab_model *lab);
 
 #endif

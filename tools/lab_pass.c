@@ -15,7 +15,7 @@ void lab_pass_free(lab_model *lab) {
   lab_pass *pass = lab->pass;
   if (!pass) return;
   for (int32_t i = 0; i < OTR_SLOTS; i++) free(pass->slot[i]);
-  float *others[] = {pass->rounded, pass->scratch, pass->cosine, pass->sine, pass->scores, pass->packed};
+  float *others[] = {pass->rounded, pass->scratch, pass->cosine, pass->sine, pass->slopes, pass->scores, pass->packed};
   for (size_t i = 0; i < sizeof others / sizeof *others; i++) free(others[i]);
   free(pass);
   lab->pass = NULL;
@@ -34,6 +34,8 @@ static int32_t slot_width(const otr_config *c, int32_t slot) {
     case OTR_SLOT_G:
     case OTR_SLOT_U:
       return c->ffn_dim;
+    case OTR_SLOT_E:
+      return c->embd_dim;
     default:
       return c->dim;
   }
@@ -58,24 +60,41 @@ static otr_status take_buffers(const lab_model *lab, lab_pass *pass, size_t n) {
   OTR_TRY(take(&pass->scratch, n + widest, 1));
   OTR_TRY(take(&pass->cosine, n, half));
   OTR_TRY(take(&pass->sine, n, half));
+  OTR_TRY(take(&pass->slopes, 1, (size_t)c->n_heads));
   OTR_TRY(take(&pass->scores, n * n, threads));
   return take(&pass->packed, pass->packed_stride, threads);
 }
 
+/* RoPE's divisors: the metadata's, or those that are a tensor. NULL: none. @param factors [OTR_MAX_ROT / 2] */
+static otr_status rope_factors(const lab_model *lab, bool is_long, float *factors, const float **out) {
+  const otr_config *c = lab->config;
+  const char *name = c->rope_original == 0 ? "rope_freqs.weight"
+                     : is_long             ? "rope_factors_long.weight"
+                                           : "rope_factors_short.weight";
+  const source_tensor *given = source_find(lab->source, name);
+  *out = c->has_rope_factors ? c->rope_factors[0] : NULL;
+  if (!given) return OTR_STATUS_OK;
+  *out = factors;
+  return source_rows(lab->source, given, 0, 1, factors);
+}
+
 /* The library's own tables. */
-static otr_status fill_rope(const lab_model *lab, lab_pass *pass, int32_t rows) {
+static otr_status fill_tables(const lab_model *lab, lab_pass *pass, int32_t rows) {
   const otr_config *c = lab->config;
   const int32_t half = c->n_rot / 2;
-  const source_tensor *given = source_find(lab->source, "rope_freqs.weight");
-  float factors[OTR_MAX_ROT / 2];
+  float given[OTR_MAX_ROT / 2];
+  const float *factors;
   double inverse[OTR_MAX_ROT / 2];
+  if (c->alibi > 0.0) {
+    const double scale = c->arch->flags & OTR_ARCH_SCALED_ALIBI ? 1.0 / sqrt((double)c->head_dim) : 1.0;
+    otr_alibi_slopes(pass->slopes, c->n_heads, c->alibi, scale);
+  }
   if (half == 0) return OTR_STATUS_OK;
-  memcpy(factors, c->rope_factors, (size_t)half * sizeof *factors);
-  if (given) OTR_TRY(source_rows(lab->source, given, 0, 1, factors));
-  otr_rope_inverse(inverse, c->rope_theta, c->n_rot, given || c->has_rope_factors ? factors : NULL);
+  OTR_TRY(rope_factors(lab, rows > c->rope_original, given, &factors));
+  otr_rope_inverse(inverse, c->rope_theta, c->n_rot, factors);
   for (int32_t i = 0; i < rows; i++) {
     size_t at = (size_t)i * (size_t)half;
-    otr_rope_row(pass->cosine + at, pass->sine + at, inverse, half, i, 1.0);
+    otr_rope_row(pass->cosine + at, pass->sine + at, inverse, half, i, c->rope_attention);
   }
   return OTR_STATUS_OK;
 }
@@ -85,7 +104,7 @@ otr_status lab_pass_fit(lab_model *lab, int32_t rows) {
   lab_pass_free(lab);
   OTR_TRY(tool_allocate(1, sizeof *lab->pass, (void **)&lab->pass));
   OTR_TRY(take_buffers(lab, lab->pass, (size_t)rows));
-  OTR_TRY(fill_rope(lab, lab->pass, rows));
+  OTR_TRY(fill_tables(lab, lab->pass, rows));
   lab->pass->rows = rows;
   return OTR_STATUS_OK;
 }
@@ -217,13 +236,18 @@ static void rotate(const lab_model *lab, float *rows, int32_t n, int32_t n_heads
   }
 }
 
-/* Softmax of row i over the positions [first, i]; all others become 0. */
-static void softmax(float *row, int32_t first, int32_t i, int32_t n, float scale) {
+/* Softmax of row i over the positions that it sees; all others become 0. */
+static void softmax(const otr_config *c, float *row, int32_t i, int32_t n, float slope) {
+  const int32_t first = c->window > 0 && i >= c->window ? i - c->window + 1 : 0;
+  const float scale = 1.0f / sqrtf((float)c->head_dim);
   float max = -INFINITY;
   double sum = 0.0;
-  for (int32_t j = first; j <= i; j++) max = row[j] > max ? row[j] : max;
   for (int32_t j = first; j <= i; j++) {
-    row[j] = expf((row[j] - max) * scale);
+    row[j] = row[j] * scale + slope * (float)(j - i);
+    max = row[j] > max ? row[j] : max;
+  }
+  for (int32_t j = first; j <= i; j++) {
+    row[j] = expf(row[j] - max);
     sum += (double)row[j];
   }
   float inverse = (float)(1.0 / sum);
@@ -245,7 +269,8 @@ static void head_task(void *context, int32_t head, int32_t worker) {
   for (int32_t j = 0; j < n; j++) lab_pack_row(packed, j, pass->slot[OTR_SLOT_K] + (size_t)j * kv_width + kv, 1, d);
   lab_matmul(scores, (size_t)n, pass->slot[OTR_SLOT_Q] + at, q_width, packed, n, n, d, 0,
              (n + LAB_PANEL - 1) / LAB_PANEL);
-  for (int32_t i = 0; i < n; i++) softmax(scores + (size_t)i * (size_t)n, 0, i, n, 1.0f / sqrtf((float)d));
+  for (int32_t i = 0; i < n; i++)
+    softmax(c, scores + (size_t)i * (size_t)n, i, n, c->alibi > 0.0 ? pass->slopes[head] : 0.0f);
   memset(packed, 0, pass->packed_stride * sizeof *packed);
   for (int32_t j = 0; j < d; j++) lab_pack_row(packed, j, pass->slot[OTR_SLOT_V] + kv + (size_t)j, kv_width, n);
   lab_matmul(job->out + at, q_width, scores, (size_t)n, packed, n, d, n, 0, (d + LAB_PANEL - 1) / LAB_PANEL);

@@ -12,6 +12,7 @@ typedef struct lab_pass {
   float *rounded;          // [rows, widest input]
   float *scratch;          // [rows + widest input]
   float *cosine, *sine;    // [rows, n_rot / 2]
+  float *slopes;           // [n_heads] of ALiBi
   float *scores;           // [threads][rows, rows]
   float *packed;           // [threads][K or V of a head as lab_matmul's weights]
   size_t packed_stride;    // floats of packed for one thread
