@@ -123,6 +123,11 @@ START_TEST(unknown_templates) {
       "{{ '<|im_start|>system",
       "<start_of_turn> first_user_prefix <end_of_turn> System role not supported",
       "[INST] <<SYS>>",
+      /* Gemma 3 with one line break behind the system message; Zephyr without line breaks behind the messages. */
+      "bos_token messages[0]['content'] + '\\n' (first_user_prefix if loop.first else '') <start_of_turn> "
+      "message['content'] | trim <end_of_turn>",
+      "'<|user|>' + message['content'] + eos_token }}{% elif '<|system|>' loop.last and add_generation_prompt "
+      "{{ '<|assistant|>' }}",
   };
   for (size_t i = 0; i < sizeof texts / sizeof *texts; ++i) {
     otr_chat_template chat = OTR_CHAT_GEMMA;

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Pre-tokenizers against the published regular expressions (tests/fixtures/make_split_fixtures.py), and their time. */
+/* Pre-tokenizers against the published regular expressions (tests/fixtures/make_split_fixtures.py), and their time;
+ * normalization. */
 #include <string.h>
 #include <time.h>
 
 #include "fixture.h"
+#include "nfc.h"
 #include "split.h"
 #include "suite.h"
 #include "unicode.h"
@@ -15,12 +17,8 @@
 static const struct kind {
   const char *name;
   otr_split_kind kind;
-} kinds[] = {{"gpt-2", OTR_SPLIT_GPT2},
-             {"smollm", OTR_SPLIT_DIGITS},
-             {"llama-bpe", OTR_SPLIT_LLAMA3},
-             {"qwen2", OTR_SPLIT_QWEN2},
-             {"default", OTR_SPLIT_DEFAULT},
-             {"bloom", OTR_SPLIT_BLOOM},
+} kinds[] = {{"gpt-2", OTR_SPLIT_GPT2},   {"smollm", OTR_SPLIT_DIGITS},   {"llama-bpe", OTR_SPLIT_LLAMA3},
+             {"qwen2", OTR_SPLIT_QWEN2},  {"default", OTR_SPLIT_DEFAULT}, {"bloom", OTR_SPLIT_BLOOM},
              {"falcon", OTR_SPLIT_FALCON}};
 enum { N_KINDS = 7 };
 
@@ -148,10 +146,34 @@ START_TEST(characters) {
 }
 END_TEST
 
+/* Hard cases are in the fixtures of the tokenizer import; here stray bytes, and marks that are to be put in order. */
+START_TEST(normalization) {
+  static const otr_allocator standard = {NULL, NULL, NULL};
+  static const char *const units[] = {"\xcc\x81\xcc\xa3", "e\xcc\x81", "\xea\xb0\x80\xe1\x86\xa8", "\xff\xcc",
+                                      "a\xcc\x81 "};
+  enum { BYTES = 400000 };
+  static char text[BYTES];
+  for (size_t u = 0; u < sizeof units / sizeof *units; ++u) {
+    char *out, *again;
+    size_t room, n, again_room, n_again;
+    for (size_t i = 0; i < BYTES; ++i) text[i] = units[u][i % strlen(units[u])];
+    clock_t begin = clock();
+    ck_assert_int_eq(otr_nfc(&standard, text, BYTES, &out, &room, &n), OTR_STATUS_OK);
+    ck_assert_double_lt((double)(clock() - begin) / CLOCKS_PER_SEC, 2.0);
+    ck_assert_int_eq(otr_nfc(&standard, out, n, &again, &again_room, &n_again), OTR_STATUS_OK);
+    ck_assert(n <= BYTES && n == n_again && memcmp(out, again, n) == 0);
+    otr_text_give(&standard, out, room, 1);
+    otr_text_give(&standard, again, again_room, 1);
+  }
+  ck_assert(otr_nfc_is_plain("caf\xc3\xa9", 5) && !otr_nfc_is_plain("e\xcc\x81", 3));
+}
+END_TEST
+
 static void add(TCase *tests) {
   tcase_add_test(tests, characters);
   tcase_add_test(tests, published_expressions);
   tcase_add_test(tests, linear_time);
+  tcase_add_test(tests, normalization);
 }
 
 int main(void) {

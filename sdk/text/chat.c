@@ -126,6 +126,84 @@ static otr_status render_chatml(dialogue *d) {
   return OTR_STATUS_OK;
 }
 
+/* ---- Qwen 3 --------------------------------------------------------------------------------------------------------
+ */
+
+/* A part of a message. */
+typedef struct part {
+  const char *text; /* [n_bytes] */
+  size_t n_bytes;
+} part;
+
+static part without_breaks(part p, bool left, bool right) {
+  while (left && p.n_bytes > 0 && p.text[0] == '\n') p = (part){p.text + 1, p.n_bytes - 1};
+  while (right && p.n_bytes > 0 && p.text[p.n_bytes - 1] == '\n') --p.n_bytes;
+  return p;
+}
+
+/* The last place of `mark` in a part, NULL for none. */
+static const char *last_place(part p, const char *mark) {
+  size_t n = strlen(mark);
+  for (size_t i = p.n_bytes + 1; i-- > 0;)
+    if (p.n_bytes - i >= n && memcmp(p.text + i, mark, n) == 0) return p.text + i;
+  return NULL;
+}
+
+/* Parts an answer into what was thought, where its marks are there, and what was said. */
+static part part_thoughts(part *content) {
+  static const char opening[] = "<think>", closing[] = "</think>";
+  const char *first = strstr(content->text, closing), *last = last_place(*content, closing);
+  if (first == NULL || last == NULL) return (part){"", 0};
+  part thoughts = without_breaks((part){content->text, (size_t)(first - content->text)}, false, true);
+  const char *begin = last_place(thoughts, opening);
+  if (begin != NULL) {
+    begin += sizeof opening - 1;
+    thoughts = (part){begin, thoughts.n_bytes - (size_t)(begin - thoughts.text)};
+  }
+  last += sizeof closing - 1;
+  *content = without_breaks((part){last, content->n_bytes - (size_t)(last - content->text)}, true, false);
+  return without_breaks(thoughts, true, true);
+}
+
+static void put_qwen3_answer(dialogue *d, int32_t i, int32_t last_query) {
+  part content = {d->messages[i].content, strlen(d->messages[i].content)};
+  part thoughts = part_thoughts(&content);
+  put(d, "<|im_start|>assistant\n");
+  if (i > last_query && (i == d->n - 1 || thoughts.n_bytes > 0)) {
+    put(d, "<think>\n");
+    put_bytes(d, thoughts.text, thoughts.n_bytes);
+    put(d, "\n</think>\n\n");
+    content = without_breaks(content, true, false);
+  }
+  put_bytes(d, content.text, content.n_bytes);
+  put(d, "<|im_end|>\n");
+}
+
+/* A tool's result, given as a user's message by hand. */
+static bool is_tool_response(const char *content) {
+  static const char opening[] = "<tool_response>", closing[] = "</tool_response>";
+  size_t n = strlen(content), n_closing = sizeof closing - 1;
+  return strncmp(content, opening, sizeof opening - 1) == 0 && n >= n_closing &&
+         strcmp(content + n - n_closing, closing) == 0;
+}
+
+static otr_status render_qwen3(dialogue *d) {
+  int32_t last_query = d->n - 1;
+  for (int32_t i = d->n - 1; i >= 0; --i) {
+    if (!is(&d->messages[i], "user") || is_tool_response(d->messages[i].content)) continue;
+    last_query = i;
+    break;
+  }
+  for (int32_t i = 0; i < d->n; ++i) {
+    const otr_chat_message *m = &d->messages[i];
+    if (is(m, "user") || is(m, "system")) put_chatml(d, m->role, m->content);
+    if (is(m, "assistant")) put_qwen3_answer(d, i, last_query);
+    if (is(m, "tool")) put_tool_result(d, i);
+  }
+  if (d->open) put(d, "<|im_start|>assistant\n");
+  return OTR_STATUS_OK;
+}
+
 /* ---- Llama ---------------------------------------------------------------------------------------------------------
  */
 
@@ -200,9 +278,11 @@ static otr_status render_mistral(dialogue *d) {
   return OTR_STATUS_OK;
 }
 
-/* The later templates of 7B 0.1 and 0.2, and 0.3's: they differ in spaces and in where the system message goes. */
+/* The later templates of 7B 0.1 and 0.2, 0.3's and Nemo's: they differ in spaces and in where the system message goes.
+ */
 static otr_status render_mistral_system(dialogue *d) {
-  bool v3 = d->chat == OTR_CHAT_MISTRAL_V3, has_system = is(&d->messages[0], "system");
+  bool nemo = d->chat == OTR_CHAT_MISTRAL_NEMO, v3 = nemo || d->chat == OTR_CHAT_MISTRAL_V3;
+  bool has_system = is(&d->messages[0], "system");
   const otr_chat_message *messages = d->messages + has_system;
   int32_t n = d->n - has_system;
   for (int32_t i = 0; v3 && i < n; ++i)
@@ -212,13 +292,14 @@ static otr_status render_mistral_system(dialogue *d) {
     const otr_chat_message *m = &messages[i];
     if (!alternates(m, i)) return refuse(must_alternate_after);
     if (is(m, "user")) {
-      put(d, v3 ? "[INST] " : " [INST] ");
+      put(d, nemo ? "[INST]" : v3 ? "[INST] " : " [INST] ");
       if (has_system && i == (v3 ? n - 1 : 0)) put3(d, d->messages[0].content, "\n\n", "");
       put3(d, m->content, v3 ? "[/INST]" : " [/INST]", "");
     } else if (is(m, "assistant")) {
-      put(d, " ");
-      if (v3) put_trimmed(d, m->content);
-      put3(d, v3 ? "" : m->content, d->eos, "");
+      bool trim = v3 && !nemo;
+      put(d, nemo ? "" : " ");
+      if (trim) put_trimmed(d, m->content);
+      put3(d, trim ? "" : m->content, d->eos, "");
     } else {
       return refuse(only_three);
     }
@@ -230,12 +311,14 @@ static otr_status render_mistral_system(dialogue *d) {
  */
 
 static otr_status render_gemma(dialogue *d) {
-  if (is(&d->messages[0], "system")) return refuse("System role not supported");
+  bool has_system = is(&d->messages[0], "system");
+  if (has_system && d->chat == OTR_CHAT_GEMMA) return refuse("System role not supported");
   put(d, d->bos);
-  for (int32_t i = 0; i < d->n; ++i) {
-    const otr_chat_message *m = &d->messages[i];
+  for (int32_t i = 0; i < d->n - has_system; ++i) {
+    const otr_chat_message *m = &d->messages[i + has_system];
     if (!alternates(m, i)) return refuse(must_alternate);
     put3(d, "<start_of_turn>", is(m, "assistant") ? "model" : m->role, "\n");
+    if (has_system && i == 0) put3(d, d->messages[0].content, "\n\n", "");
     put_trimmed(d, m->content);
     put(d, "<end_of_turn>\n");
   }
@@ -265,6 +348,20 @@ static otr_status render_phi3(dialogue *d) {
   return OTR_STATUS_OK;
 }
 
+/* ---- Zephyr --------------------------------------------------------------------------------------------------------
+ */
+
+static otr_status render_zephyr(dialogue *d) {
+  for (int32_t i = 0; i < d->n; ++i) {
+    const otr_chat_message *m = &d->messages[i];
+    if (!is(m, "user") && !is(m, "system") && !is(m, "assistant")) continue;
+    put3(d, "<|", m->role, "|>\n");
+    put3(d, m->content, d->eos, "\n");
+  }
+  if (d->open) put(d, "<|assistant|>\n");
+  return OTR_STATUS_OK;
+}
+
 /* ---- table ---------------------------------------------------------------------------------------------------------
  */
 
@@ -290,6 +387,10 @@ static const family families[] = {
     [OTR_CHAT_PHI3_V1] = {render_phi3_v1, "<s>", "<|endoftext|>"},
     [OTR_CHAT_PHI3] = {render_phi3, "<s>", "<|endoftext|>"},
     [OTR_CHAT_PHI35] = {render_phi3, "<s>", "<|endoftext|>"},
+    [OTR_CHAT_QWEN3] = {render_qwen3, "", "<|im_end|>"},
+    [OTR_CHAT_GEMMA3] = {render_gemma, "<bos>", "<eos>"},
+    [OTR_CHAT_MISTRAL_NEMO] = {render_mistral_system, "<s>", "</s>"},
+    [OTR_CHAT_ZEPHYR] = {render_zephyr, "<s>", "</s>"},
 };
 
 otr_status otr_chat_apply(otr_chat_template chat, const otr_chat_message *messages, int32_t n,

@@ -31,6 +31,10 @@ static const struct named {
     {OTR_CHAT_PHI3_V1, "phi3-v1"},
     {OTR_CHAT_PHI3, "phi3"},
     {OTR_CHAT_PHI35, "phi3.5"},
+    {OTR_CHAT_QWEN3, "qwen3"},
+    {OTR_CHAT_GEMMA3, "gemma3"},
+    {OTR_CHAT_MISTRAL_NEMO, "mistral-nemo"},
+    {OTR_CHAT_ZEPHYR, "zephyr"},
 };
 #define N_NAMES (sizeof names / sizeof *names)
 
@@ -66,7 +70,7 @@ typedef struct signature {
   const char *lacks[MOST_MARKS];
 } signature;
 
-/* No mark holds a line break: in files they stand as such or as \n. */
+/* No mark holds a line break of a literal: in files they stand as such or as \n. */
 static const signature signatures[] = {
     {OTR_CHAT_SMOLLM2,
      {"<|im_start|>", "You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>", "loop.first"},
@@ -84,6 +88,10 @@ static const signature signatures[] = {
     {OTR_CHAT_CHATML,
      {"<|im_start|>", "<|im_end|>", "role", "content", "add_generation_prompt"},
      {"tools", "bos_token", "trim", "strip", "<think>", "raise_exception"}},
+    {OTR_CHAT_QWEN3,
+     {"<|im_start|>", "<tool_response>", "loop.index0 > ns.last_query_index",
+      "loop.last or (not loop.last and reasoning_content)", "enable_thinking is defined and enable_thinking is false"},
+     {"bos_token", "trim", "You are"}},
     {OTR_CHAT_LLAMA31,
      {"<|start_header_id|>", "<|eot_id|>", "Cutting Knowledge Date: December 2023", "Today Date: ", "date_string",
       "|trim"},
@@ -95,6 +103,10 @@ static const signature signatures[] = {
     {OTR_CHAT_GEMMA,
      {"<start_of_turn>", "<end_of_turn>", "System role not supported", "bos_token", "message['content'] | trim"},
      {"tools", "first_user_prefix"}},
+    {OTR_CHAT_GEMMA3,
+     {"<start_of_turn>", "<end_of_turn>", "bos_token", "(first_user_prefix if loop.first else",
+      "message['content'] | trim"},
+     {"tools", "System role not supported"}},
     {OTR_CHAT_LLAMA2,
      {"bos_token + '[INST] ' + content.strip() + ' [/INST]'", "<<SYS>>", "system_message",
       "' '  + content.strip() + ' ' + eos_token"},
@@ -103,6 +115,10 @@ static const signature signatures[] = {
      {"\"[INST] \" + system_message", "loop.last and system_message is defined", "message[\"content\"] + \"[/INST]\"",
       "message[\"content\"]|trim + eos_token", "bos_token"},
      {"[SYSTEM_PROMPT]"}},
+    {OTR_CHAT_MISTRAL_NEMO,
+     {"\"[INST]\" + system_message", "loop.last and system_message is defined", "message[\"content\"] + \"[/INST]\"",
+      "{{- message[\"content\"] + eos_token", "bos_token"},
+     {"[SYSTEM_PROMPT]", "|trim"}},
     {OTR_CHAT_MISTRAL_SYSTEM,
      {"\" [INST] \" + system_message", "loop.first and system_message is defined",
       "message[\"content\"] + \" [/INST]\"", "\" \" + message[\"content\"] + eos_token", "bos_token"},
@@ -122,6 +138,10 @@ static const signature signatures[] = {
     {OTR_CHAT_PHI3,
      {"message['role'] == 'system'", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "{{ eos_token }}"},
      {"bos_token", "tools"}},
+    {OTR_CHAT_ZEPHYR,
+     {"'<|user|>", "'<|system|>", "' + message['content'] + eos_token }}\n{% e", "loop.last and add_generation_prompt",
+      "{{ '<|assistant|>' }}\n"},
+     {"bos_token", "tools", "trim", "strip", "raise_exception"}},
     {OTR_CHAT_PHI3_V1,
      {"{{ bos_token }}", "<|user|>", "<|assistant|>", "<|end|>", "message['content'] + '<|end|>'"},
      {"system", "eos_token", "add_generation_prompt", "tools"}},
@@ -153,12 +173,27 @@ static bool has_system_message(const char *text, size_t n_bytes) {
   return left > line_break && at[line_break] != '\'' && at[line_break] != '"';
 }
 
+/* Whether the literal behind `mark` is two line breaks: there are Gemma 3 templates with one. */
+static bool has_two_breaks(const char *text, size_t n_bytes, const char *mark) {
+  const char *at = find(text, n_bytes, mark);
+  if (at == NULL) return false;
+  at += strlen(mark);
+  size_t left = n_bytes - (size_t)(at - text);
+  return (left >= 3 && memcmp(at, "\n\n'", 3) == 0) || (left >= 5 && memcmp(at, "\\n\\n'", 5) == 0);
+}
+
+/* What marks alone cannot tell. */
+static bool differs(otr_chat_template chat, const char *text, size_t n_bytes) {
+  if (chat == OTR_CHAT_CHATML) return has_system_message(text, n_bytes);
+  return chat == OTR_CHAT_GEMMA3 && !has_two_breaks(text, n_bytes, "messages[0]['content'] + '");
+}
+
 otr_status otr_chat_template_recognize(const char *text, size_t n_bytes, otr_chat_template *out) {
   if (out == NULL || (text == NULL && n_bytes > 0)) return otr_text_fail(OTR_STATUS_INVALID_ARGUMENT, "NULL");
   *out = OTR_CHAT_NONE;
   for (size_t i = 0; i < sizeof signatures / sizeof *signatures; ++i) {
     const signature *s = &signatures[i];
-    if (!matches(s, text, n_bytes) || (s->chat == OTR_CHAT_CHATML && has_system_message(text, n_bytes))) continue;
+    if (!matches(s, text, n_bytes) || differs(s->chat, text, n_bytes)) continue;
     *out = s->chat;
     return OTR_STATUS_OK;
   }

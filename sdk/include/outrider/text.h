@@ -46,7 +46,9 @@ typedef struct otr_tokenizer_params {
 
 /** Builds a tokenizer from a GGUF's tokenizer.ggml.* keys. Models: "llama" (SentencePiece BPE with scores and byte
  *  fallback) and "gpt2" (byte-level BPE with merges) with tokenizer.ggml.pre among default, gpt-2, llama-bpe (llama3,
- *  llama-v3), qwen2, refact, smollm, starcoder; a missing one is "default".
+ *  llama-v3), qwen2, refact, smollm, starcoder, bloom, falcon, mpt, olmo, stablelm2; a missing one is "default". A
+ *  "llama" with merges and without scores joins by merges, as Hugging Face's. Keys tokenizer.outrider.* say what GGUF
+ *  has no keys for (docs/format.md).
  *  @param metadata only read during the call
  *  @param params   NULL for defaults; copied
  *  @param[out] out owned by the caller on OK (otr_tokenizer_destroy); NULL otherwise
@@ -152,7 +154,12 @@ enum {
   OTR_CHAT_GEMMA = 13,          /**< <start_of_turn>role … <end_of_turn> (Gemma 1 and 2); no system role */
   OTR_CHAT_PHI3_V1 = 14,        /**< <|user|> … <|end|>, the first Phi-3 mini: system messages are left out */
   OTR_CHAT_PHI3 = 15,           /**< Phi-3 mini: a system message is rendered */
-  OTR_CHAT_PHI35 = 16           /**< Phi-3.5 mini: unless it is empty */
+  OTR_CHAT_PHI35 = 16,          /**< Phi-3.5 mini: unless it is empty */
+  OTR_CHAT_QWEN3 = 17,          /**< ChatML, without tools; thinking is on, and that of earlier answers is left out.
+                                     Roles: system, user, assistant, tool */
+  OTR_CHAT_GEMMA3 = 18,         /**< Gemma 3: a system message goes before the first user message */
+  OTR_CHAT_MISTRAL_NEMO = 19,   /**< as MISTRAL_V3, without spaces around [INST] */
+  OTR_CHAT_ZEPHYR = 20          /**< <|user|> … </s> (Zephyr, StableLM Zephyr, TinyLlama) */
 };
 
 /** Recognizes a template by its Jinja text (the metadata key tokenizer.chat_template).
@@ -162,7 +169,8 @@ OTR_API otr_status otr_chat_template_recognize(const char *text, size_t n_bytes,
 /** The same for a model's metadata. UNSUPPORTED also when it holds no template. @threads Any. */
 OTR_API otr_status otr_chat_template_of_metadata(const otr_metadata *metadata, otr_chat_template *out);
 /** The template of a name: "chatml", "smollm2", "qwen1.5", "qwen2", "qwen2.5", "llama2", "llama3", "llama3.1",
- *  "mistral-v1", "mistral-v2", "mistral-system", "mistral-v3", "gemma", "phi3-v1", "phi3", "phi3.5".
+ *  "mistral-v1", "mistral-v2", "mistral-system", "mistral-v3", "gemma", "phi3-v1", "phi3", "phi3.5", "qwen3", "gemma3",
+ *  "mistral-nemo", "zephyr".
  *  @return OK, INVALID_ARGUMENT, or UNSUPPORTED (the detail lists the names). @threads Any. */
 OTR_API otr_status otr_chat_template_by_name(const char *name, otr_chat_template *out);
 /** @return the name of a template, constant; "none" for anything else. */
@@ -261,7 +269,8 @@ OTR_API void otr_sampler_reset(otr_sampler *sampler);
 /* ---- generate ----------------------------------------------------------------------------------------------------- */
 
 /** Receives text as it becomes certain: whole UTF-8, nothing of a stop string. `id` is the latest id (text of several
- *  ids may come together; n_bytes is 0 for an id whose text is held back). @return 0 to go on; anything else stops. */
+ *  ids may come together; n_bytes is 0 for an id whose text is held back). Text that is still held back at the end comes
+ *  with the last id once more: count ids by result.n_tokens, not by calls. @return 0 to go on; anything else stops. */
 typedef int32_t (*otr_piece_fn)(void *user, const char *text, size_t n_bytes, int32_t id);
 
 typedef struct otr_generate_params {
