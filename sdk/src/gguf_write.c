@@ -9,7 +9,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "gguf.h"
 #include "memory.h"
 #include "status.h"
 
@@ -228,6 +227,11 @@ static otr_status write_at(const otr_gguf_writer *writer, uint64_t offset, const
 
 /* The header's bytes; reading them back checks them (keys or names twice, sizes) and finds every place. */
 static otr_status make_header(otr_gguf_writer *writer) {
+  if (writer->status != OTR_STATUS_OK) {
+    otr_detail_set(writer->detail);
+    return writer->status;
+  }
+  if (writer->header != NULL) return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "%s: its header is made", writer->path);
   size_t n = FIXED_BYTES + writer->keys.n + writer->tensors.n;
   writer->header = malloc(n);
   if (writer->header == NULL) return otr_fail(OTR_STATUS_NO_MEMORY, "%s: no memory for the header", writer->path);
@@ -245,11 +249,13 @@ static otr_status make_header(otr_gguf_writer *writer) {
   return status == OTR_STATUS_OK ? status : otr_fail_in(OTR_STATUS_INVALID_ARGUMENT, "%s", writer->path);
 }
 
+otr_status otr_gguf_writer_header(otr_gguf_writer *writer, const otr_gguf **out) {
+  otr_status status = make_header(writer);
+  *out = status == OTR_STATUS_OK ? writer->gguf : NULL;
+  return status;
+}
+
 otr_status otr_gguf_writer_begin(otr_gguf_writer *writer) {
-  if (writer->status != OTR_STATUS_OK) {
-    otr_detail_set(writer->detail);
-    return writer->status;
-  }
   OTR_TRY(make_header(writer));
   writer->fd = open(writer->part, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (writer->fd < 0) return io_failure(writer, "cannot be made");

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "gguf.h"
 #include "outrider/outrider.h"
 
 typedef struct otr_gguf_writer otr_gguf_writer;
@@ -42,6 +43,9 @@ int32_t otr_gguf_put_tensor(otr_gguf_writer *writer, const char *name, uint32_t 
 /** Makes the file with its header; data not written later is zero.
  *  @return OK, IO, or what a put remembered. */
 otr_status otr_gguf_writer_begin(otr_gguf_writer *writer);
+/** Instead of begin: the header alone, parsed, and no file. Data cannot be written.
+ *  @param[out] out the writer's, as long as it lives; NULL on failure. @return OK, or what a put remembered. */
+otr_status otr_gguf_writer_header(otr_gguf_writer *writer, const otr_gguf **out);
 /** @return size of the whole file, after begin. */
 uint64_t otr_gguf_writer_bytes(const otr_gguf_writer *writer);
 /** Writes `n_bytes` of a tensor's data at `offset` in it. @threads Any, after begin. */
