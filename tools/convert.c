@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* outrider convert: a source GGUF becomes an LLM.int8() model file that opens in milliseconds. */
+/* outrider convert: a published model becomes an LLM.int8() model file that opens in milliseconds. */
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -71,15 +72,33 @@ static const struct argp argp = {
     .parser = parse,
     .args_doc = "IN OUT",
     .doc =
-        "Converts a GGUF file (F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K) to an LLM.int8() model "
-        "file: int8 weights that are mapped and used in place, and a hash of its logits for `outrider verify'. "
+        "Converts a GGUF file (F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K) or a Hugging Face "
+        "directory (config.json and safetensors in F32, F16, BF16, F8_E4M3, F8_E5M2, or int8 of bitsandbytes) to an "
+        "LLM.int8() model file: int8 weights that are mapped and used in place, and a hash of its logits for `outrider "
+        "verify'. "
         "--outliers is the rule that the file will hold. The same input and options give the same bytes." TOOL_EXIT_DOC,
     .children = children,
 };
 
+static volatile sig_atomic_t interrupted;
+
+static void interrupt(int signal) {
+  (void)signal;
+  interrupted = 1;
+}
+
+/* A signal ends the conversion between two pieces, so that the unfinished file is removed; a second one ends at once.
+ */
+static void catch_signals(void) {
+  static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+  struct sigaction action = {.sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND};
+  sigemptyset(&action.sa_mask);
+  for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) sigaction(signals[i], &action, NULL);
+}
+
 static int32_t step(void *user, uint64_t done, uint64_t total) {
   tool_progress_step(user, done, total);
-  return 0;
+  return interrupted;
 }
 
 static otr_status print(const arguments *a, const conversion_result *r, double seconds) {
@@ -109,6 +128,7 @@ static otr_status convert(const arguments *a, conversion_result *result) {
                               .progress_user = &progress};
   otr_status status = tool_runtime(&a->options, &params.runtime);
   if (status != OTR_STATUS_OK) return status;
+  catch_signals();
   tool_progress_start(&progress, "converting");
   status = conversion_run(&params, result);
   tool_progress_end(&progress);
