@@ -15,6 +15,7 @@
   X(logits, "hash or write the logits of token ids")                      \
   X(bench, "tokens per second beside the machine's limits")               \
   X(inspect, "show a model file's metadata, tensors and memory plan")     \
+  X(analyze, "find a model's outlier features and what they are for")     \
   X(plan, "estimate a model's memory in every scheme, and where it fits") \
   X(formats, "show a number in every number format")                      \
   X(devices, "list every backend, what it offers or why it is missing")   \
