@@ -40,10 +40,10 @@ says() {
 
 usage() {
   expect 0 --help
-  for part in run chat convert verify perplexity compare logits bench inspect plan formats devices tokenize; do
+  for part in run chat convert verify perplexity compare logits bench inspect analyze plan formats devices tokenize; do
     grep -q "^  $part " "$folder/out" || fail "--help does not list $part"
   done
-  for part in run chat convert verify perplexity compare logits bench inspect plan formats devices tokenize; do
+  for part in run chat convert verify perplexity compare logits bench inspect analyze plan formats devices tokenize; do
     expect 0 "$part" --help
     grep -q "^Usage: outrider $part " "$folder/out" || fail "$part --help has no usage line"
     grep -q "Exit codes" "$folder/out" || fail "$part --help does not name the exit codes"
@@ -58,7 +58,7 @@ usage() {
 }
 
 bad_usage() {
-  for part in run chat convert verify perplexity compare logits bench inspect plan formats tokenize; do expect 2 "$part"; done
+  for part in run chat convert verify perplexity compare logits bench inspect analyze plan formats tokenize; do expect 2 "$part"; done
   expect 2 run "$folder/tiny.gguf"
   expect 2 run "$folder/tiny.gguf" another.gguf -p x
   expect 2 run "$folder/tiny.gguf" -p x -n -1
@@ -118,6 +118,25 @@ listing() {
   json 'j["plan"]["n_ctx"] == 512 and j["plan"]["n_batch"] == 64 and j["plan"]["quantizes"]'
   json 'any(t["name"] == "token_embd.weight" for t in j["tensors"])'
   json 'any(m["key"] == "general.architecture" and m["value"] == "llama" for m in j["metadata"])'
+}
+
+analyses() {
+  expect 0 analyze "$folder/tiny.gguf" "$folder/tiny.gguf" --tokens "$folder/ids" --json --ablate --magnitude 2 \
+    --positions 1 --html "$folder/page.html"
+  json 'len(j["models"]) == 2 and j["models"][0] == j["models"][1] and j["models"][0]["tokens"] == 120'
+  json 'all(m["features"] and 0 < m["int8_share"] < 1 and len(m["ablation"]) == 4 for m in j["models"])'
+  json '[i["input"] for i in j["models"][0]["inputs"]][:2] == ["attention input", "MLP input"]'
+  json 'all(i["batches"][0]["tokens"] == 1 and i["outlier_share"] >= 0 for i in j["models"][0]["inputs"])'
+  grep -q "</html>" "$folder/page.html" || fail "the page of analyze is not whole"
+  grep -q "http" "$folder/page.html" && fail "the page of analyze needs a network"
+  expect 0 analyze "$folder/tiny.gguf" --text "$folder/text" --windows 1 --ctx 8 --layers 50 --threads 1
+  grep -q "outlier features: " "$folder/out" || fail "analyze says nothing of features"
+  expect 2 analyze "$folder/tiny.gguf"
+  expect 2 analyze "$folder/tiny.gguf" --tokens "$folder/ids" --text "$folder/text"
+  expect 2 analyze "$folder/tiny.gguf" --tokens "$folder/ids" --magnitude 0
+  expect 1 analyze "$folder/missing.gguf" --tokens "$folder/ids"
+  says "missing.gguf"
+  expect 1 analyze "$folder/tiny.gguf" --tokens "$folder/ids" --html "$folder/no/page.html"
 }
 
 plans() {
@@ -295,7 +314,7 @@ chats() {
 awk 'BEGIN { for (w = 0; w < 3; w++) { for (i = 0; i < 40; i++) printf "%d ", (i * 37 + w * 11 + 3) % 320; print "" } }' \
   >"$folder/ids"
 printf 'the rest is here\nand there\n\nthe other one\n' >"$folder/text"
-for group in ${3:-usage bad_usage failing listing plans numbers hashes conversions measures texts chats}; do $group; done
+for group in ${3:-usage bad_usage failing listing analyses plans numbers hashes conversions measures texts chats}; do $group; done
 if [ "$failures" != 0 ]; then
   echo "$failures failures"
   exit 1

@@ -43,5 +43,7 @@ double analysis_int8_share(const analysis *a);
 
 void analysis_print(const analysis *list, int32_t n);
 json_t *analysis_json(const analysis *list, int32_t n);
+/** One page for all. */
+otr_status analysis_write_page(const analysis *list, int32_t n, const char *path);
 
 #endif

@@ -16,7 +16,7 @@ enum { ROWS = 64 /* rows of logits held at a time */ };
 typedef struct arguments {
   const char **models;  // [n_models]
   int32_t n_models;
-  const char *text, *tokens;
+  const char *text, *tokens, *page;
   tool_window_rule rule;
   outlier_criteria criteria;
   int32_t n_threads, ablate, json;
@@ -32,7 +32,8 @@ enum {
   KEY_LAYERS,
   KEY_POSITIONS,
   KEY_ABLATE,
-  KEY_SEED
+  KEY_SEED,
+  KEY_HTML
 };
 static const struct argp_option rows[] = {
     {"text", KEY_TEXT, "FILE", 0, "the text to run (- for standard input)", 0},
@@ -45,6 +46,7 @@ static const struct argp_option rows[] = {
     {"ablate", KEY_ABLATE, NULL, 0, "also predict the text with the outlier features zeroed, and with as many others",
      2},
     {"seed", KEY_SEED, "N", 0, "which others (default 0)", 2},
+    {"html", KEY_HTML, "FILE", 0, "write a page with drawings", 3},
     {"threads", TOOL_KEY_THREADS, "N", 0, "threads to compute with (default: one for each core)", 3},
     TOOL_JSON_OPTION,
     {0}};
@@ -78,6 +80,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
       return 0;
     case KEY_SEED:
       a->seed = (uint64_t)tool_integer(state, "--seed", arg, 0, INT64_MAX);
+      return 0;
+    case KEY_HTML:
+      a->page = arg;
       return 0;
     case TOOL_KEY_THREADS:
       a->n_threads = (int32_t)tool_integer(state, "--threads", arg, 1, 1024);
@@ -276,6 +281,7 @@ static otr_status analyze_path(const arguments *a, const char *path, analysis *r
 /* ---- the part --------------------------------------------------------------------------------------------------- */
 
 static otr_status show(const arguments *a, const analysis *list) {
+  if (a->page) OTR_TRY(analysis_write_page(list, a->n_models, a->page));
   if (a->json) return tool_print_json(analysis_json(list, a->n_models));
   analysis_print(list, a->n_models);
   return OTR_STATUS_OK;

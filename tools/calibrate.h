@@ -1,60 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Calibration: a text is run through the model in f32, and what each linear reads decides which features keep f16
- * columns and, where a share of outliers is asked for, each linear's own threshold. */
+/* Calibration of a model on a text: its forward pass in f32, watched. */
 #ifndef TOOL_CALIBRATE_H
 #define TOOL_CALIBRATE_H
 
-#include "common.h"
-#include "config.h"
+#include "calibration.h"
 
-typedef struct calibration_params {
-  const char *model;    /**< what source_open takes */
-  const char *text;     /**< a text file; its first CALIBRATION_WINDOWS windows are read */
-  int32_t n_threads;    /**< 0: one for each core */
-  otr_rule rule;        /**< which values are outliers, where `outlier_share` is 0 */
-  double outlier_share; /**< > 0: each linear gets the absolute threshold that this share of its inputs reaches */
-  double column_share;  /**< of all linears' columns, at most, in f16; 0: none */
-  const char *const *keep_f16; /**< [n_keep_f16] globs of weights that stay f16 and so have neither columns nor rules */
-  int32_t n_keep_f16;
-} calibration_params;
+enum { CALIBRATE_WINDOWS = 8, CALIBRATE_TOKENS = 512 /* of a window */ };
 
-enum { CALIBRATION_WINDOWS = 8, CALIBRATION_WINDOW = 512 /* tokens */ };
-/** A feature keeps f16 columns where it is an outlier in at least this share of tokens. */
-#define CALIBRATION_FREQUENT 0.06
-
-/** What is decided for a linear. */
-typedef struct calibration_linear {
-  char name[OTR_NAME_BYTES];
-  int32_t k;
-  int32_t *columns;  // [n_columns] features of the static outlier set, ascending
-  int32_t n_columns;
-  otr_rule rule; /**< where `outlier_share` was asked for */
-} calibration_linear;
-
-typedef struct calibration {
-  calibration_linear *linears;  // [n]
-  int32_t n;
-  uint64_t tokens;
-  uint64_t columns, all_columns; /**< in f16, and in all */
-} calibration;
-
-/** Runs the text and decides. @param[out] out calibration_free on OK; zeroed otherwise. */
-otr_status calibration_run(const calibration_params *params, calibration *out);
-void calibration_free(calibration *c);
-/** NULL where the linear was not calibrated: absent, in f16, or not a linear. */
-const calibration_linear *calibration_find(const calibration *c, const char *name);
-
-/* ---- the parts, for tests ---------------------------------------------------------------------------------------- */
-
-typedef struct calibration_counts calibration_counts;
-/** Counts for a model of n_layers. @param[out] out calibration_counts_free on OK; NULL otherwise. */
-otr_status calibration_counts_create(const calibration_params *params, int32_t n_layers, calibration_counts **out);
-void calibration_counts_free(calibration_counts *counts);
-/** A linear's input x [m, k] for some tokens. Layers come in ascending order, the output layer as layer n_layers. A
- *  failure is kept for calibration_decide. */
-void calibration_count(calibration_counts *counts, const otr_tensor_rule *rule, int32_t layer, const float *x,
-                       int32_t m, int32_t k);
-/** @param[out] out calibration_free */
-otr_status calibration_decide(calibration_counts *counts, calibration *out);
+/** Runs the first windows of a text and decides (calibration.h).
+ *  @param model what source_open takes
+ *  @param n_threads 0: one for each core
+ *  @param[out] out calibration_free on OK; zeroed otherwise. */
+otr_status calibrate(const char *model, const char *text, int32_t n_threads, const calibration_params *params,
+                     calibration *out);
 
 #endif

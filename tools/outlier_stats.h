@@ -44,8 +44,8 @@ typedef struct outlier_count {
   /** Columns that are an outlier in any row of a batch of 2^level rows: the sum over n batches. Windows that are whole
    *  batches go on into larger ones. */
   uint64_t columns[OUTLIER_LEVELS], batches[OUTLIER_LEVELS];
-  uint64_t *held;             // [OUTLIER_LEVELS][ceil(k / 64)] batches that wait for another of their size
-  uint32_t holds;             /**< bit level: there is one */
+  uint64_t *held;  // [OUTLIER_LEVELS][ceil(k / 64)] batches that wait for another of their size
+  uint32_t holds;  /**< bit level: there is one */
 } outlier_count;
 
 typedef struct outlier_stats {
