@@ -8,9 +8,9 @@
 #include "html.h"
 #include "status.h"
 
-enum { MAP_FEATURES = 48 /* columns of a map at most */ };
+enum { MAP_FEATURES = 32 /* columns of a map at most */ };
 
-/* A map's hidden features: those that are outliers most often in some layer, in ascending order. */
+/* A map's hidden features: those with the largest values, in ascending order. */
 typedef struct feature_map {
   const analysis *a;
   outlier_input input;
@@ -27,9 +27,14 @@ static double share_of(const feature_map *m, int32_t layer, int32_t feature) {
   return c->k == m->a->dim && c->rows > 0 ? (double)c->hits[feature] / (double)c->rows : 0.0;
 }
 
+/* Faint up to the threshold, by magnitude; from there on by the share of positions. */
 static double shade(void *user, int32_t row, int32_t column) {
   const feature_map *m = user;
-  return sqrt(share_of(m, row, m->features[column])); /* so that rare ones are seen */
+  const int32_t feature = m->features[column];
+  const outlier_count *c = outlier_count_at(&m->a->stats, row, m->input);
+  if (c->k != m->a->dim) return NAN;
+  const double share = share_of(m, row, feature);
+  return share > 0.0 ? 0.4 + 0.6 * sqrt(share) : 0.3 * (double)(c->peak[feature] / m->a->stats.criteria.magnitude);
 }
 
 static void tip(void *user, int32_t row, int32_t column, char text[128]) {
@@ -47,7 +52,7 @@ static void column_label(void *user, int32_t column, char text[32]) {
 
 typedef struct ranked {
   int32_t feature;
-  double most; /* share of positions in the layer that has most */
+  float most; /* largest magnitude */
 } ranked;
 
 static int by_most(const void *a, const void *b) {
@@ -65,10 +70,13 @@ static otr_status choose_features(feature_map *m) {
   OTR_TRY(tool_allocate((size_t)m->a->dim, sizeof *all, (void **)&all));
   for (int32_t f = 0; f < m->a->dim; f++) {
     all[f].feature = f;
-    for (int32_t layer = 0; layer < m->a->n_layers; layer++) all[f].most = fmax(all[f].most, share_of(m, layer, f));
+    for (int32_t layer = 0; layer < m->a->n_layers; layer++) {
+      const outlier_count *c = outlier_count_at(&m->a->stats, layer, m->input);
+      if (c->k == m->a->dim) all[f].most = fmaxf(all[f].most, c->peak[f]);
+    }
   }
   qsort(all, (size_t)m->a->dim, sizeof *all, by_most);
-  for (m->n = 0; m->n < MAP_FEATURES && m->n < m->a->dim && all[m->n].most > 0.0; m->n++) {
+  for (m->n = 0; m->n < MAP_FEATURES && m->n < m->a->dim && all[m->n].most > 0.0f; m->n++) {
     m->features[m->n] = all[m->n].feature;
   }
   qsort(m->features, (size_t)m->n, sizeof *m->features, ascending);
@@ -100,13 +108,14 @@ static otr_status draw_map(FILE *out, const analysis *a, outlier_input input) {
                           .shade = shade,
                           .tip = tip,
                           .user = &m,
-                          .low = "no position",
-                          .high = "every position (square root)",
+                          .low = "small",
+                          .high = "an outlier in every position",
                           .rows_name = "layer",
                           .columns_name = "feature"};
     snprintf(heading, sizeof heading, "Outliers by layer and feature: %s", outlier_input_names[input]);
     html_section(out, heading,
-                 "Share of positions in which the feature is an outlier; features without one are left out.");
+                 "The hidden features with the largest values. Faint cells are below the threshold; strong ones are by "
+                 "the share of positions in which the feature is an outlier.");
     html_heat_map(out, &map, heading);
     html_section_end(out);
   }

@@ -4,10 +4,10 @@
 #include "analysis.h"
 
 const char *const analysis_ablation_names[ABLATIONS] = {
-    "outlier features zeroed, attention inputs",
-    "outlier features zeroed, attention and MLP inputs",
-    "as many random features, attention inputs",
-    "as many random features, attention and MLP inputs",
+    "outliers zeroed: attention",
+    "outliers zeroed: attention, MLP",
+    "as many random: attention",
+    "as many random: attention, MLP",
 };
 
 static uint64_t all_outliers(const analysis *a) {
@@ -78,10 +78,10 @@ static void print_columns(const analysis *a) {
 
 static void print_ablation(const analysis *a) {
   if (!a->ablated) return;
-  printf("\n  %-52s %12s %8s %7s\n", "", "perplexity", "ratio", "top-1");
-  printf("  %-52s %12.2f %8s %7.3f\n", "nothing zeroed", a->score.perplexity, "", a->score.top1);
+  printf("\n  %-34s %12s %8s %7s\n", "features of the inputs of", "perplexity", "ratio", "top-1");
+  printf("  %-34s %12.2f %8s %7.3f\n", "nothing zeroed", a->score.perplexity, "", a->score.top1);
   for (int i = 0; i < ABLATIONS; i++) {
-    printf("  %-52s %12.2f %8.3f %7.3f\n", analysis_ablation_names[i], a->ablation[i].perplexity,
+    printf("  %-34s %12.2f %8.3f %7.3f\n", analysis_ablation_names[i], a->ablation[i].perplexity,
            a->ablation[i].perplexity / a->score.perplexity, a->ablation[i].top1);
   }
 }
