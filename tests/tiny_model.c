@@ -24,8 +24,7 @@ static uint64_t next(uint64_t *state) {
   return z ^ (z >> 31);
 }
 
-/* About normal with variance 1/3: the mean of four uniform values in (-1, 1), times 2; every step is exact. */
-static float next_value(uint64_t *state) {
+float tiny_model_value(uint64_t *state) {
   int32_t sum = 0;
   uint64_t bits = next(state);
   for (int i = 0; i < 4; ++i) sum += (int32_t)((bits >> (16 * i)) & 0xffff) - 32768;
@@ -71,7 +70,7 @@ static const float *make_values(void *user, llama_role role, int32_t layer, int3
   v->data = data;
   v->state = v->seed + (uint64_t)role * 1000003u + (uint64_t)layer * 7919u;
   float width = width_of(role);
-  for (size_t i = 0; i < count; ++i) data[i] = width * next_value(&v->state);
+  for (size_t i = 0; i < count; ++i) data[i] = width * tiny_model_value(&v->state);
   plant(role, n, k, data);
   return data;
 }

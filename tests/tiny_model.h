@@ -11,5 +11,7 @@
  * but vocab stays. */
 llama_shape tiny_model_shape(void);
 otr_status tiny_model_write(const char *path, const llama_shape *shape, uint64_t seed);
+/** About normal with variance 1/3: the mean of four uniform values in (-1, 1), times 2; every step is exact. */
+float tiny_model_value(uint64_t *state);
 
 #endif
