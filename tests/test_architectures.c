@@ -210,6 +210,20 @@ START_TEST(positions_end) {
 }
 END_TEST
 
+/* Rows that an app gives would be those behind the projection. */
+START_TEST(projected_rows) {
+  const arch_model model = {OPT, .block = "post", .embd = 12};
+  const float rows[20] = {0};
+  char *path = write_model(&model);
+  kit k = kit_open(path, "cpu", 1, NULL);
+  otr_session *s = kit_session(k.model, 64, 64);
+  ck_assert_int_eq(otr_session_eval_embeddings(s, rows, 1, NULL), OTR_STATUS_UNSUPPORTED);
+  otr_session_destroy(s);
+  kit_close(&k);
+  kit_remove(path);
+}
+END_TEST
+
 /* Short and long sessions of longrope turn keys by different angles: what one computed is of no use to the other. */
 START_TEST(long_sessions) {
   const arch_model model = {PHI3, .keys = LONGROPE(300), FACTORS};
@@ -275,9 +289,9 @@ static const refusal refusals[] = {
     {{LLAMA, SCALING("yarn", "rope.scaling.yarn_beta_slow", 64)}, "YaRN"},
     {{LLAMA, SCALING("yarn", "rope.freq_base", 1)}, "YaRN"},
     {{LLAMA, SCALING("yarn", "rope.scaling.attn_factor", 0)}, "attention factor"},
-    {{LLAMA, SCALING("linear", "rope.scaling.factor", 2), .factors = {"rope_freqs.weight"}}, "by keys and by tensors"},
+    {{LLAMA, SCALING("linear", "rope.scaling.factor", 2), .factors = {"rope_freqs.weight"}}, "in two ways"},
     {{LLAMA, SCALING("none", "rope.scaling.factor", 2), .factors = {"rope_freqs.weight", "rope_factors_long.weight"}},
-     "two kinds of tensors"},
+     "in two ways"},
     {{PHI3, .keys = LONGROPE(100)}, "rope_factors_long.weight or rope_factors_short.weight is missing"},
     {{PHI3, .keys = LONGROPE(100), .factors = {"rope_factors_short.weight"}}, "is missing"},
     {{PHI3, .keys = LONGROPE(0), FACTORS}, "rope.scaling.original_context_length is 0"},
@@ -289,11 +303,11 @@ static const refusal refusals[] = {
     {{LLAMA, .keys = RULE("blk.0.attn_q.weight", "of", 0)}, "\"of\" is no rule"},
     {{LLAMA, .keys = RULE("blk.0.attn_q.weight", "relative", -1)}, "a relative threshold of -1"},
     {{LLAMA, .keys = RULE("blk.0.attn_q.weight", "absolute", -1)}, "an absolute threshold of -1"},
-    {{LLAMA, .keys = {{"outrider.outliers.names", 'S', 0, "blk.0.attn_q.weight"}}}, "not of one length"},
+    {{LLAMA, .keys = {{"outrider.outliers.names", 'S', 0, "blk.0.attn_q.weight"}}}, "wrong types or lengths"},
     {{LLAMA, .keys = {{"outrider.outliers.names", 'F', 1, NULL},
                       {"outrider.outliers.rules", 'S', 0, "off"},
                       {"outrider.outliers.values", 'F', 1, NULL}}},
-     "wrong types"},
+     "wrong types or lengths"},
 };
 
 START_TEST(refused) {
@@ -317,6 +331,7 @@ static void add(TCase *tests) {
   tcase_add_loop_test(tests, states, 0, N_VARIANTS);
   tcase_add_test(tests, override);
   tcase_add_test(tests, positions_end);
+  tcase_add_test(tests, projected_rows);
   tcase_add_test(tests, long_sessions);
   tcase_add_loop_test(tests, refused, 0, (int)(sizeof refusals / sizeof refusals[0]));
 }

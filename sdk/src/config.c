@@ -137,11 +137,11 @@ static otr_status read_positions(const otr_gguf *gguf, otr_config *c) {
   OTR_TRY(read_int(gguf, a, "attention.sliding_window", 0, INT32_MAX, &zero, &c->window));
   OTR_TRY(read_number(gguf, a, "attention.max_alibi_bias", a->flags & OTR_ARCH_ALIBI ? 8.0 : 0.0, &c->alibi));
   if (!(c->alibi == 0.0 || (c->alibi >= 0x1p-10 && c->alibi <= 64.0)))
-    return otr_fail(OTR_STATUS_BAD_FORMAT, "key %s.attention.max_alibi_bias is %g", a->name, c->alibi);
+    return otr_fail(OTR_STATUS_BAD_FORMAT, "key %s.%s is %g", a->name, "attention.max_alibi_bias", c->alibi);
   if (a->flags & OTR_ARCH_POSITIONS) {
     c->n_positions = c->n_ctx_train;
     if (c->n_positions < 1 || c->n_positions > OTR_MAX_POSITION)
-      return otr_fail(OTR_STATUS_BAD_FORMAT, "key %s.context_length is %d: no table has so many positions", a->name,
+      return otr_fail(OTR_STATUS_BAD_FORMAT, "key %s.context_length is %d: no table is so long", a->name,
                       c->n_positions);
   }
   if (a->flags & OTR_ARCH_NO_ROPE || c->alibi > 0.0) return OTR_STATUS_OK;
@@ -233,10 +233,12 @@ static otr_status yarn_scaling(const otr_gguf *gguf, otr_config *c) {
   return read_attention_factor(gguf, c, times);
 }
 
+static const char factors_long[] = "rope_factors_long.weight", factors_short[] = "rope_factors_short.weight";
+
 /** Factors that are tensors, one array for short sessions and one for long ones (phi3). */
 static otr_status longrope_scaling(const otr_gguf *gguf, otr_config *c) {
-  if (!otr_gguf_find(gguf, "rope_factors_long.weight") || !otr_gguf_find(gguf, "rope_factors_short.weight"))
-    return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor rope_factors_long.weight or rope_factors_short.weight is missing");
+  if (!otr_gguf_find(gguf, factors_long) || !otr_gguf_find(gguf, factors_short))
+    return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor %s or %s is missing", factors_long, factors_short);
   OTR_TRY(
       read_int(gguf, c->arch, "rope.scaling.original_context_length", 1, OTR_MAX_POSITION, NULL, &c->rope_original));
   return read_attention_factor(gguf, c, 1.0);
@@ -246,7 +248,7 @@ static otr_status read_rope_scaling(const otr_gguf *gguf, otr_config *c) {
   char full[KEY_BYTES];
   otr_metadata_value value;
   bool named = find_key(gguf, c->arch, "rope.scaling.type", &value, full);
-  bool longrope = otr_gguf_find(gguf, "rope_factors_long.weight") || otr_gguf_find(gguf, "rope_factors_short.weight");
+  bool longrope = otr_gguf_find(gguf, factors_long) || otr_gguf_find(gguf, factors_short);
   c->rope_attention = 1.0;
   if (!named && !longrope)
     OTR_TRY(linear_scaling(gguf, c, "rope.scale_linear"));
@@ -262,7 +264,7 @@ static otr_status read_rope_scaling(const otr_gguf *gguf, otr_config *c) {
     return otr_fail(OTR_STATUS_UNSUPPORTED, "key %s names a scaling that is not supported", full);
   int32_t ways = (c->has_rope_factors != 0) + longrope + (otr_gguf_find(gguf, "rope_freqs.weight") != NULL);
   if (ways <= 1) return OTR_STATUS_OK;
-  return otr_fail(OTR_STATUS_UNSUPPORTED, "RoPE is scaled by keys and by tensors, or by two kinds of tensors");
+  return otr_fail(OTR_STATUS_UNSUPPORTED, "RoPE is scaled in two ways, by keys or tensors");
 }
 
 otr_status otr_rule_parse(const char *name, size_t n_bytes, double value, otr_rule *rule) {

@@ -43,6 +43,8 @@ static otr_status check_item(const progress *p, int32_t i) {
     if (p->items[j].session == item->session)
       return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "a session stands twice in one eval");
   if (item->tokens) OTR_TRY(check_tokens(item));
+  if (item->rows && otr_model_role(item->session->model, 0, OTR_ROLE_PROJECT_IN)->w.n > 0)
+    return otr_fail(OTR_STATUS_UNSUPPORTED, "the model projects its embedding: it takes no rows");
   int32_t room = otr_session_room(item->session);
   if (item->n > room)
     return otr_fail(OTR_STATUS_CONTEXT_FULL, "%d rows at position %d; there is room for %d", item->n,
@@ -80,7 +82,7 @@ static void fill_step(const progress *p, otr_step *step) {
   for (int32_t i = 0; i < p->n; i++) {
     const otr_eval_item *item = &p->items[i];
     h->step_table[i] = item->session->table;
-    if (item->rows && p->taken[i] > 0) step->embedding = item->rows + (size_t)p->done[i] * (size_t)m->config.embd_dim;
+    if (item->rows && p->taken[i] > 0) step->embedding = item->rows + (size_t)p->done[i] * (size_t)m->config.dim;
     for (int32_t j = 0; j < p->taken[i]; j++, row++) {
       int32_t position = item->session->position + j;
       h->step_token[row] = item->tokens ? item->tokens[p->done[i] + j] : -1;

@@ -136,7 +136,7 @@ static otr_status load_floats(loader *l, const otr_tensor_view *v, otr_row_order
 static otr_status load_scale(loader *l, const otr_gguf_tensor *t, int32_t n, otr_ref *ref) {
   otr_tensor_view view = {.tensor = t, .n = 1, .k = n};
   if (t->dims[0] != (uint64_t)n || t->dims[1] != 1 || t->dims[2] != 1 || t->dims[3] != 1)
-    return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor %s is not %d values", t->name, n);
+    return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor %s is not %d F32 values", t->name, n);
   return load_floats(l, &view, (otr_row_order){0, 0}, ref);
 }
 

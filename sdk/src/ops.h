@@ -88,7 +88,7 @@ typedef struct otr_op_embed {
   int32_t n_positions, position_offset;
 } otr_op_embed;
 
-/** x = tidy(x + table[position + position_offset, :]): for embeddings that are projected before it. Given rows, too. */
+/** x = tidy(x + table[position + position_offset, :]): for embeddings that are projected before it. */
 typedef struct otr_op_position {
   otr_ref x;     /* f32 [m, width] */
   otr_ref table; /* f32 [n_positions, width] */

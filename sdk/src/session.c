@@ -196,9 +196,7 @@ otr_status otr_session_copy(otr_session *to, const otr_session *from) {
   if (!to || !from || to == from || to->model != from->model)
     return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "two different sessions of one model are needed");
   if (to->long_rope != from->long_rope)
-    return otr_fail(OTR_STATUS_INVALID_ARGUMENT,
-                    "one session is longer than %d positions, the other is not: this "
-                    "model's RoPE differs",
+    return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "this model's RoPE differs in sessions longer than %d positions",
                     from->model->config.rope_original);
   if (from->n_used > to->n_pages)
     return otr_fail(OTR_STATUS_CONTEXT_FULL, "the source uses %d pages, the destination has %d", from->n_used,

@@ -139,7 +139,8 @@ static otr_status check_blob(const otr_session *s, const uint8_t *blob, size_t n
                     OTR_CONTRACT_REVISION);
   if (get32(blob + 12) != KV_F16) return otr_fail(OTR_STATUS_MISMATCH, "the state's KV type is %u", get32(blob + 12));
   if (get32(blob + 36) != (uint32_t)s->long_rope)
-    return otr_fail(OTR_STATUS_MISMATCH, "the state is of a longer or shorter session: this model's RoPE differs");
+    return otr_fail(OTR_STATUS_MISMATCH, "this model's RoPE differs in sessions longer than %d positions",
+                    s->model->config.rope_original);
   if (memcmp(blob + 16, own + 16, 12) != 0 || memcmp(blob + 48, own + 48, 32) != 0)
     return otr_fail(OTR_STATUS_MISMATCH, "the state was made by another model or with another outlier rule");
   uint32_t rows = get32(blob + 28), known = get32(blob + 32);

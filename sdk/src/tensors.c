@@ -172,22 +172,20 @@ otr_status otr_config_rules(const otr_config *c, const otr_gguf *gguf, otr_rule_
   const char *name, *kind;
   double value;
   if (!otr_metadata_find(&gguf->metadata, "outrider.outliers.names", &names)) return OTR_STATUS_OK;
-  if (!otr_metadata_find(&gguf->metadata, "outrider.outliers.rules", &kinds) ||
-      !otr_metadata_find(&gguf->metadata, "outrider.outliers.values", &values) || kinds.count != names.count ||
-      values.count != names.count)
-    return otr_fail(OTR_STATUS_BAD_FORMAT, "keys outrider.outliers.names, .rules and .values are not of one length");
-  for (uint64_t i = 0; i < names.count; i++) {
+  bool fit = otr_metadata_find(&gguf->metadata, "outrider.outliers.rules", &kinds) && kinds.count == names.count &&
+             otr_metadata_find(&gguf->metadata, "outrider.outliers.values", &values) && values.count == names.count;
+  for (uint64_t i = 0; i < names.count || !fit; i++) {
     int32_t layer;
     otr_rule rule;
-    if (!otr_metadata_next_string(&names, &at_name, &name, &n) ||
+    if (!fit || !otr_metadata_next_string(&names, &at_name, &name, &n) ||
         !otr_metadata_next_string(&kinds, &at_kind, &kind, &n_kind) || !otr_metadata_number(&values, i, &value))
-      return otr_fail(OTR_STATUS_BAD_FORMAT, "keys outrider.outliers.names, .rules or .values are of wrong types");
+      return otr_fail(OTR_STATUS_BAD_FORMAT, "keys outrider.outliers.names, .rules, .values: wrong types or lengths");
     const otr_tensor_rule *linear = linear_of(c, name, n, &layer);
     if (!linear)
-      return otr_fail(OTR_STATUS_BAD_FORMAT, "key outrider.outliers.names: \"%.*s\" is no linear of the model",
-                      n > 64 ? 64 : (int)n, name);
+      return otr_fail(OTR_STATUS_BAD_FORMAT, "outrider.outliers.names: \"%.*s\" is no linear", n > 64 ? 64 : (int)n,
+                      name);
     otr_status status = otr_rule_parse(kind, n_kind, value, &rule);
-    if (status != OTR_STATUS_OK) return otr_fail_in(status, "outrider.outliers of %.*s", (int)n, name);
+    if (status != OTR_STATUS_OK) return otr_fail_in(status, "%.*s", (int)n, name);
     OTR_TRY(set(user, linear, layer, rule));
   }
   return OTR_STATUS_OK;

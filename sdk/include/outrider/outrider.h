@@ -403,7 +403,8 @@ OTR_API void otr_session_destroy(otr_session *session);
 OTR_API otr_status otr_session_eval(otr_session *session, const int32_t *tokens, int32_t n, float *logits_all);
 
 /** The same for `n` rows that an app's own encoder made (vision, audio): they stand where the embedding's rows would,
- *  after its constant and position row. @param rows [n, dim], finite. */
+ *  after its constant and position row; where the embedding is normed, before that. Models that project their embedding
+ *  take none: UNSUPPORTED. @param rows [n, dim], finite. */
 OTR_API otr_status otr_session_eval_embeddings(otr_session *session, const float *rows, int32_t n, float *logits_all);
 
 /** One session's part of a joint pass. Exactly one of tokens and rows is set. */
