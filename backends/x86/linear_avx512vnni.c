@@ -4,8 +4,8 @@
  * vpdpbusd multiplies unsigned by signed bytes: the weights are the unsigned side, w + 128 (their bits ^ 0x80), and
  * 128 * sum(q) is taken off again; all of it modulo 2^32, where the true sum fits.
  *
- * A few rows of x: weight rows are streamed, 4 at a time, and an outlier's weights are gathered from 16 rows that are
- * still in L1. More rows: `width` weight rows are packed to a panel [k/4][width][4] that stays in L2 for all rows of x.
+ * A few rows of x: weight rows are streamed, 4 at a time, and an outlier's weights are taken from each while it is in
+ * L1. More rows: `width` weight rows are packed to a panel [k/4][width][4] that stays in L2 for all rows of x.
  * Rows of one input have mostly the same few outlier features: these columns of the panel are made f32 once. Where they
  * differ, an outlier's weights are picked from the panel. */
 #include <immintrin.h>
@@ -27,8 +27,8 @@ enum {
   WIDE_MAX_K = 8192,  /* most inputs of a wide panel */
   TILE_ROWS = 6,      /* rows of x that share a load of the panel */
   STREAM_ROWS = 4,    /* most rows of x for which weights are streamed, not packed */
-  STREAM_AHEAD = 4096, /* bytes that streamed weights are asked for ahead of their use */
-  OUTLIER_LINES = 4,   /* cache lines of them that are asked for beside each outlier */
+  STREAMS = 4,        /* places at which a weight is streamed */
+  STREAM_AHEAD = 1024, /* bytes that streamed weights are asked for ahead of their use */
   COLUMNS = 64         /* most outlier features of the rows for which a panel's columns are made f32 */
 };
 
@@ -39,9 +39,9 @@ typedef struct job {
   size_t y_stride;
   int32_t m;
   uint8_t *panel;      /* [k16 / 4][width][4] of w ^ 0x80 */
-  int32_t *acc;        /* [TILE_ROWS][WIDE] */
+  int32_t *acc;        /* [TILE_ROWS][WIDE], streaming [m][STREAMS][16] */
   float *scale, *bias; /* [WIDE] of the panel's outputs, 0 beyond the last */
-  float *sum;          /* [WIDE] lanesum<4> of a row's outliers, or [4][WIDE]: each lane's */
+  float *sum;          /* [4][WIDE] each lane's sum of a row's outliers */
   float *column;       /* [COLUMNS][WIDE] weights of the features in `feature` */
   uint8_t *slot;       /* [k] place of a feature in `feature`, if it is there */
   int32_t n_columns;   /* -1: the rows have more features than COLUMNS */
@@ -56,6 +56,11 @@ static size_t row_bytes(int32_t k) {
 }
 static int32_t panel_width(int32_t k) {
   return k <= WIDE_MAX_K ? WIDE : NARROW;
+}
+
+/* Most outliers of a row that is streamed; a panel's memory holds STREAM_ROWS times STREAMS blocks of their weights. */
+static int32_t most_picked(int32_t k) {
+  return k / 8;
 }
 
 static size_t slot_bytes(int32_t k) {
@@ -466,7 +471,7 @@ static void linear_packed(job *j, int32_t n0, int32_t n1) {
     a##i##2 = _mm512_dpbusd_epi32(a##i##2, w2, xv);               \
     a##i##3 = _mm512_dpbusd_epi32(a##i##3, w3, xv);               \
   }
-#define S_STORE(i) _mm_storeu_si128((void *)(acc + 16 * (i)), sum4(a##i##0, a##i##1, a##i##2, a##i##3));
+#define S_STORE(i) scatter4(acc + STREAMS * 16 * (i), sum4(a##i##0, a##i##1, a##i##2, a##i##3));
 #define STREAM(R)                                                                                                    \
   static void stream##R(int32_t *acc, const uint8_t *const row[4], const int8_t *q, size_t q_stride, size_t bytes) { \
     const __m512i flip = _mm512_set1_epi8((char)0x80);                                                               \
@@ -500,6 +505,14 @@ INLINE __m128i sum4(__m512i a, __m512i b, __m512i c, __m512i d) {
   return _mm_add_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
 }
 
+/* One output of each block. */
+INLINE void scatter4(int32_t *acc, __m128i v) {
+  acc[0] = _mm_cvtsi128_si32(v);
+  acc[16] = _mm_extract_epi32(v, 1);
+  acc[32] = _mm_extract_epi32(v, 2);
+  acc[48] = _mm_extract_epi32(v, 3);
+}
+
 STREAM(1)
 STREAM(2)
 STREAM(3)
@@ -507,61 +520,70 @@ STREAM(4)
 
 typedef void (*stream_fn)(int32_t *acc, const uint8_t *const row[4], const int8_t *q, size_t q_stride, size_t bytes);
 
-/* j->sum [16] = lanesum<4> of row i's outliers, outputs n ... n+15, from the rows at data + offset. */
-static void stream_outliers(job *j, int32_t i, int32_t n, int32_t n1, const uint8_t *data, __m512i offset) {
-  /* Memory would be idle meanwhile: lines beyond those that the stream has asked for. */
-  const char *ahead = (const char *)data + (size_t)16 * (size_t)j->w->row_stride + STREAM_AHEAD;
+/* Where the weights of row i's outliers are kept: [outlier][STREAMS][16]. */
+INLINE int8_t *picked_of(const job *j, int32_t i) {
+  return (int8_t *)j->panel + (size_t)i * (size_t)most_picked(j->x->k) * STREAMS * 16;
+}
+
+/* Takes the outliers' weights from the r-th row of each block, which is in L1. */
+static void pick(const job *j, const uint8_t *const row[STREAMS], int32_t r) {
+  for (int32_t i = 0; i < j->m; i++) {
+    const int32_t *index = j->x->out_index + (size_t)i * (size_t)j->x->k;
+    int8_t *to = picked_of(j, i) + r;
+    for (int32_t t = 0; t < j->x->n_out[i]; t++, to += STREAMS * 16)
+      for (int32_t c = 0; c < STREAMS; c++) to[16 * c] = (int8_t)row[c][index[t]];
+  }
+}
+
+/* lanesum<4> of row i's outliers, outputs n ... n+15. */
+static __m512 stream_outliers(const job *j, int32_t i, int32_t n, int32_t n1, const int8_t *picked) {
   const int32_t *index = j->x->out_index + (size_t)i * (size_t)j->x->k;
   const float *value = j->x->out_value + (size_t)i * (size_t)j->x->k;
   __m512 lanes[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
-  for (int32_t t = 0; t < j->x->n_out[i]; t++) {
+  for (int32_t t = 0; t < j->x->n_out[i]; t++, picked += STREAMS * 16) {
     int32_t f = index[t], place = static_place(j->w, f);
-    for (int32_t p = 0; p < OUTLIER_LINES; p++) _mm_prefetch(ahead + 64 * (OUTLIER_LINES * t + p), _MM_HINT_T0);
-    if (place >= 0) {
-      __m512 v = static_weights(j->w, place, n, n1);
-      lanes[f & 3] = _mm512_fmadd_ps(v, _mm512_set1_ps(value[t]), lanes[f & 3]);
-      continue;
-    }
-    /* the byte stays in the highest 8 bits, 2^24 too large: x takes 2^-24, which is exact */
-    __m512i v = _mm512_i32gather_epi32(offset, data + (f & ~3), 1);
-    v = _mm512_sll_epi32(v, _mm_cvtsi32_si128(24 - 8 * (f & 3)));
-    v = _mm512_and_si512(v, _mm512_set1_epi32((int32_t)0xff000000u));
-    __m512 x = _mm512_set1_ps(value[t] * 0x1p-24f);
-    lanes[f & 3] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(v), x, lanes[f & 3]);
+    __m512 v = place >= 0 ? static_weights(j->w, place, n, n1)
+                          : _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_load_si128((const void *)picked)));
+    lanes[f & 3] = _mm512_fmadd_ps(v, _mm512_set1_ps(value[t]), lanes[f & 3]);
   }
-  __m512 even = _mm512_add_ps(lanes[0], lanes[2]), odd = _mm512_add_ps(lanes[1], lanes[3]);
-  _mm512_store_ps(j->sum, _mm512_add_ps(even, odd));
+  return _mm512_add_ps(_mm512_add_ps(lanes[0], lanes[2]), _mm512_add_ps(lanes[1], lanes[3]));
 }
 
 /* Outputs n ... n+15 of row i: acc is sum (w + 128) q. */
-static void finish_streamed(job *j, int32_t i, int32_t n, int32_t n1, const int32_t *acc) {
+static void finish_streamed(job *j, int32_t i, int32_t n, int32_t n1, const int32_t *acc, const int8_t *picked) {
   __mmask16 live = mask16(n1 - n);
   __m512 scale_w = _mm512_maskz_loadu_ps(live, j->w->scale + n);
   __m512i shift = _mm512_set1_epi32(shift_of(j, i));
   __m512 v = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_load_si512(acc), shift));
   v = _mm512_mul_ps(v, _mm512_mul_ps(_mm512_set1_ps(j->x->scale[i]), scale_w));
   if (j->x->n_out[i] > 0) {
-    __m512 o = _mm512_mul_ps(_mm512_load_ps(j->sum), _mm512_set1_ps(j->x->pow2e[i]));
+    __m512 o = _mm512_mul_ps(stream_outliers(j, i, n, n1, picked), _mm512_set1_ps(j->x->pow2e[i]));
     v = _mm512_add_ps(v, _mm512_mul_ps(o, scale_w));
   }
   const float *bias = j->w->bias ? j->w->bias + n : NULL;
   finish(&j->worst, j->y + (size_t)i * j->y_stride + n, v, bias, live);
 }
 
+/* A block of 16 outputs of each quarter at a time: a processor's own prefetching ends with a page, and of several
+ * streams the others go on. */
 static void linear_streamed(job *j, int32_t n0, int32_t n1) {
   static const stream_fn streams[STREAM_ROWS] = {stream1, stream2, stream3, stream4};
   size_t bytes = row_bytes(j->w->k), q_stride = (size_t)j->x->q_stride, row_stride = (size_t)j->w->row_stride;
-  for (int32_t n = n0; n < n1; n += 16) {
-    const uint8_t *data = (const uint8_t *)j->w->data + (size_t)n * row_stride;
-    const uint8_t *row[16];
-    for (int32_t r = 0; r < 16; r++) row[r] = data + (size_t)(n + r < n1 ? r : n1 - 1 - n) * row_stride;
-    for (int32_t r = 0; r < 16 && n + r < n1; r += 4) streams[j->m - 1](j->acc + r, row + r, j->x->q, q_stride, bytes);
-    __m512i at = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    at = _mm512_min_epi32(at, _mm512_set1_epi32(n1 - 1 - n));
-    at = _mm512_mullo_epi32(at, _mm512_set1_epi32((int32_t)row_stride));
-    for (int32_t i = 0; i < j->m; i++) {
-      if (j->x->n_out[i] > 0) stream_outliers(j, i, n, n1, data, at);
-      finish_streamed(j, i, n, n1, j->acc + 16 * i);
+  int32_t quarter = (n1 - n0 + 16 * STREAMS - 1) / (16 * STREAMS) * 16;
+  for (int32_t n = n0; n < n0 + quarter; n += 16) {
+    for (int32_t r = 0; r < 16; r++) {
+      const uint8_t *row[STREAMS]; /* beyond the last: the last one again */
+      for (int32_t c = 0; c < STREAMS; c++) {
+        int32_t at = n + c * quarter + r;
+        row[c] = (const uint8_t *)j->w->data + (size_t)(at < n1 ? at : n1 - 1) * row_stride;
+      }
+      streams[j->m - 1](j->acc + r, row, j->x->q, q_stride, bytes);
+      pick(j, row, r);
+    }
+    for (int32_t c = 0, at = n; c < STREAMS && at < n1; c++, at += quarter) {
+      _mm_prefetch((const char *)(j->w->scale + at + 16), _MM_HINT_T0);
+      for (int32_t i = 0; i < j->m; i++)
+        finish_streamed(j, i, at, n1, j->acc + (i * STREAMS + c) * 16, picked_of(j, i) + 16 * c);
     }
   }
 }
@@ -569,7 +591,7 @@ static void linear_streamed(job *j, int32_t n0, int32_t n1) {
 /* Many outliers are cheaper from a panel. */
 static int is_sparse(const otr_quantized *x, int32_t m) {
   for (int32_t i = 0; i < m; i++)
-    if (x->n_out[i] > x->k / 8) return 0;
+    if (x->n_out[i] > most_picked(x->k)) return 0;
   return 1;
 }
 
