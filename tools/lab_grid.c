@@ -95,17 +95,16 @@ static int32_t block_length(int32_t k, int32_t block) {
   return left < LAB_NF4_BLOCK ? left : LAB_NF4_BLOCK;
 }
 
-static void round_nf4(float *x, int32_t n, float absmax) {
-  for (int32_t i = 0; i < n; i++) x[i] = absmax > 0.0f ? lab_nf4(x[i] / absmax) * absmax : 0.0f;
-}
-
+/* Codes are of the block's own absmax; what they are read with may be a rounded one. */
 static void round_nf4_row(const lab_rounding *rounding, int32_t row, float *w) {
   for (int32_t b = 0; b * LAB_NF4_BLOCK < rounding->k; b++) {
     float *block = w + b * LAB_NF4_BLOCK;
-    int32_t n = block_length(rounding->k, b);
-    float absmax = rounding->constants ? rounding->constants[(size_t)row * (size_t)rounding->per_row + (size_t)b]
-                                       : absmax_of(range_of(block, n));
-    round_nf4(block, n, absmax);
+    const int32_t n = block_length(rounding->k, b);
+    const float absmax = absmax_of(range_of(block, n));
+    const float inverse = isfinite(1.0f / absmax) ? 1.0f / absmax : 0.0f; /* a block of next to nothing is 0 */
+    const float constant =
+        rounding->constants ? rounding->constants[(size_t)row * (size_t)rounding->per_row + (size_t)b] : absmax;
+    for (int32_t i = 0; i < n; i++) block[i] = lab_nf4(block[i] * inverse) * constant;
   }
 }
 
