@@ -7,7 +7,6 @@
 #include "lab.h"
 #include "lab_gptq.h"
 #include "model_kit.h"
-#include "status.h"
 
 static otr_memory memory;
 static otr_parallel *parallel;
@@ -299,7 +298,7 @@ END_TEST
 
 /* ---- a model ----------------------------------------------------------------------------------------------------- */
 
-enum { IDS = 24 };
+enum { IDS = 24, MOST_IDS = 512 };
 
 typedef struct seen {
   int32_t inputs, last_layer, states;
@@ -327,22 +326,29 @@ static void clear_input(void *user, const otr_tensor_rule *rule, int32_t layer, 
 }
 
 /* Logits of all positions; free(). */
-static float *lab_all_logits(const char *path, const char *name, int32_t *ids, const lab_watch *watch) {
+static float *logits_of(const char *path, const char *name, int32_t *ids, int32_t n, const lab_watch *watch,
+                        int32_t *vocab) {
   lab_model *lab;
   lab_weights *weights;
   lab_scheme scheme = scheme_of(name);
-  size_t start[2] = {0, IDS};
+  size_t start[2] = {0, (size_t)n};
   const tool_ids window = {ids, start, 1};
   ck_ok(lab_open(path, 2, &lab));
   ck_ok(lab_weights_create(lab, &scheme, &window, false, &weights));
-  float *x = calloc((size_t)IDS * (size_t)lab_head_width(lab), sizeof *x);
-  float *logits = calloc((size_t)IDS * (size_t)lab_config(lab)->vocab, sizeof *logits);
+  *vocab = lab_config(lab)->vocab;
+  float *x = calloc((size_t)n * (size_t)lab_head_width(lab), sizeof *x);
+  float *logits = calloc((size_t)n * (size_t)*vocab, sizeof *logits);
   ck_ok(lab_run(lab, weights, &window, watch, x));
-  ck_ok(lab_logits(lab, weights, x, IDS, logits));
+  ck_ok(lab_logits(lab, weights, x, n, logits));
   free(x);
   lab_weights_free(weights);
   lab_close(lab);
   return logits;
+}
+
+static float *lab_all_logits(const char *path, const char *name, int32_t *ids, const lab_watch *watch) {
+  int32_t vocab;
+  return logits_of(path, name, ids, IDS, watch, &vocab);
 }
 
 static double distance(const float *a, const float *b, size_t n) {
@@ -398,6 +404,61 @@ START_TEST(test_gptq_model) {
 }
 END_TEST
 
+/* ---- every architecture, against float64 ------------------------------------------------------------------------- */
+
+static int32_t read_ids(const char *folder, int32_t *ids) {
+  char path[512];
+  int32_t n = 0;
+  snprintf(path, sizeof path, "%s/tokens.txt", folder);
+  FILE *file = fopen(path, "r");
+  ck_assert_msg(file != NULL, "%s", path);
+  while (n < MOST_IDS && fscanf(file, "%d", &ids[n]) == 1) n++;
+  fclose(file);
+  return n;
+}
+
+static void check_folder(const char *folder) {
+  char path[512];
+  int32_t ids[MOST_IDS], vocab, n = read_ids(folder, ids);
+  float *logits = logits_of(folder, "f32", ids, n, NULL, &vocab);
+  const size_t values = (size_t)n * (size_t)vocab;
+  float *wanted = calloc(values, sizeof *wanted);
+  snprintf(path, sizeof path, "%s/logits.f32", folder);
+  FILE *file = fopen(path, "rb");
+  ck_assert_msg(file != NULL && fread(wanted, sizeof *wanted, values, file) == values, "%s", path);
+  fclose(file);
+  double off = distance(logits, wanted, values);
+  ck_assert_msg(off < 1e-5, "%s: relative error %g", folder, off);
+  free(wanted);
+  free(logits);
+}
+
+START_TEST(test_fixtures) {
+  static const char *const names[] = {"falcon",          "falcon-grouped",   "falcon-rw",  "gemma",
+                                      "llama-linear",    "llama-yarn",       "opt-post",   "phi3",
+                                      "phi3-longrope",   "phi3-shortrope",   "qwen2-yarn", "stablelm",
+                                      "stablelm-qknorm", "stablelm-parallel"};
+  for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+    char folder[512];
+    snprintf(folder, sizeof folder, FIXTURES "/hf/%s", names[i]);
+    check_folder(folder);
+  }
+}
+END_TEST
+
+START_TEST(test_goldens) {
+  static const char *const names[] = {"llama",         "llama-tied", "llama-rope3", "llama-bf16", "mistral",
+                                      "mistral-swa16", "qwen2",      "qwen3",       "gpt2",       "gpt2-hub",
+                                      "opt",           "bloom",      "gpt_neox"};
+  const char *data = suite_data("test_goldens");
+  for (size_t i = 0; data && i < sizeof names / sizeof names[0]; i++) {
+    char folder[512];
+    snprintf(folder, sizeof folder, "%s/goldens/hf/%s", data, names[i]);
+    check_folder(folder);
+  }
+}
+END_TEST
+
 static void add(TCase *tests) {
   tcase_add_checked_fixture(tests, set_up, tear_down);
   tcase_add_test(tests, test_f16);
@@ -415,6 +476,8 @@ static void add(TCase *tests) {
   tcase_add_test(tests, test_bytes);
   tcase_add_test(tests, test_near_the_library);
   tcase_add_test(tests, test_gptq_model);
+  tcase_add_test(tests, test_fixtures);
+  tcase_add_test(tests, test_goldens);
 }
 
 int main(void) {

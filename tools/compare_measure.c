@@ -173,6 +173,7 @@ static otr_status measure_speed(bench *b) {
   otr_session *session = NULL;
   b->result->prefill = b->result->decode = NAN;
   if (!b->c->params.speed || !b->result->scheme.in_runtime) return OTR_STATUS_OK;
+  if (source_is_directory(lab_source(b->lab))) return OTR_STATUS_OK; /* the library reads GGUF alone */
   options.outliers = runtime_rule(b->result->scheme.outliers);
   OTR_TRY(tool_open(&options, b->c->params.path, &model));
   otr_status status = tool_session(&model, SPEED_PREFILL + SPEED_DECODE, SPEED_PREFILL, 0, &session);
