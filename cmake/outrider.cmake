@@ -57,7 +57,8 @@ endfunction()
 
 # outrider_test(<name> quick|full SOURCES <file>... [LIBRARIES <target>...] [ARGUMENTS <arg>...] [TIMEOUT <seconds>]
 #               [THREADS]): a program of the tests folder and its ctest of the same name. It gets outrider_core and Check.
-# Exit status 77 is "skipped". THREADS adds the label that the tsan run selects.
+# Exit status 77 is "skipped". THREADS adds the label that the tsan run selects, and the program to the target
+# `thread_tests`.
 function(outrider_test name label)
   cmake_parse_arguments(PARSE_ARGV 2 T "THREADS" "TIMEOUT" "SOURCES;LIBRARIES;ARGUMENTS")
   add_executable(${name} ${T_SOURCES})
@@ -69,6 +70,9 @@ function(outrider_test name label)
   add_test(NAME ${name} COMMAND ${name} ${T_ARGUMENTS})
   set_tests_properties(${name} PROPERTIES LABELS "${label}$<$<BOOL:${T_THREADS}>:;threads>" SKIP_RETURN_CODE 77
     TIMEOUT ${T_TIMEOUT})
+  if(T_THREADS)
+    add_dependencies(thread_tests ${name})
+  endif()
 endfunction()
 
 # outrider_fuzz(<name> SOURCES <file>... [LIBRARIES <target>...] [CORPUS <folder>]): LLVMFuzzerTestOneInput in <file>;

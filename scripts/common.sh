@@ -51,10 +51,10 @@ need_model_tools() {
   need_that "test -e /etc/ssl/certs/ca-certificates.crt" ca-certificates
 }
 
-# build PRESET TARGET [CMAKE-OPTION...]: configures where that was not done with these options yet, and builds. What it
-# says is shown when it fails.
+# build PRESET TARGETS [CMAKE-OPTION...]: configures where that was not done with these options yet, and builds the
+# targets (words of one argument). What it says is shown when it fails.
 build() {
-  local preset=$1 target=$2
+  local preset=$1 targets=$2
   shift 2
   local folder=$root/build/$preset log=$root/build/$preset.log
   mkdir -p "$folder"
@@ -63,5 +63,6 @@ build() {
     (cd "$root" && cmake --preset "$preset" "$@") >"$log" 2>&1 || { cat "$log" >&2; return 1; }
     printf '%s\n' "$*" >"$folder/options"
   fi
-  cmake --build "$folder" --parallel "$(nproc)" --target "$target" >"$log" 2>&1 || { cat "$log" >&2; return 1; }
+  # shellcheck disable=SC2086
+  cmake --build "$folder" --parallel "$(nproc)" --target $targets >"$log" 2>&1 || { cat "$log" >&2; return 1; }
 }

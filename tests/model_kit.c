@@ -19,7 +19,9 @@ int32_t kit_n_devices(void) {
   all[0].struct_size = sizeof all[0];
   if (otr_devices(all, MAX_DEVICES, &n, 0) != OTR_STATUS_OK) return 0;
   n_devices = 0;
-  for (int32_t i = 0; i < n; i++)
+  const char *few = getenv("OUTRIDER_TEST_FEW_DEVICES");
+  int32_t most = few && few[0] == '1' ? 1 : MAX_DEVICES;
+  for (int32_t i = 0; i < n && n_devices < most; i++)
     if (all[i].available) devices[n_devices++] = all[i];
   return n_devices;
 }
@@ -128,9 +130,9 @@ void kit_hash(char hex[65], const float *values, size_t n) {
 void kit_same(const float *a, const float *b, size_t n, const char *what) {
   ck_assert_ptr_nonnull(a);
   ck_assert_ptr_nonnull(b);
-  for (size_t i = 0; i < n; i++)
-    ck_assert_msg(memcmp(&a[i], &b[i], sizeof *a) == 0, "%s: value %zu of %zu is %a and %a", what, i, n, (double)a[i],
-                  (double)b[i]);
+  size_t i = 0; /* not an assertion for each value: Check writes each one to a file */
+  while (i < n && memcmp(&a[i], &b[i], sizeof *a) == 0) i++;
+  if (i < n) ck_abort_msg("%s: value %zu of %zu is %a and %a", what, i, n, (double)a[i], (double)b[i]);
 }
 
 static void *counted_allocate(void *user, size_t bytes, size_t alignment) {
