@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "dequantize.h"
+#include "golden_file.h"
 #include "model_kit.h"
 #include "numerics.h"
-#include "safetensors.h"
 
 static const char *const names[] = {"none",         "none_1x1x1", "none_row",  "none_odd", "onecol",
                                     "onecol_row",   "samecols",   "diffcols",  "many",     "edge6",
@@ -18,7 +18,7 @@ static const char *const names[] = {"none",         "none_1x1x1", "none_row",  "
 static const char *data;
 
 typedef struct bnb_case {
-  safetensors file;
+  golden_file file;
   int32_t m, n, k;
   float *x, *bias; /* bias NULL: none */
   const int8_t *cb;
@@ -27,17 +27,17 @@ typedef struct bnb_case {
   double *size; /* [m, n] sum |x||w| + |bias| */
 } bnb_case;
 
-static safetensor get(const bnb_case *c, const char *name, const char *suffix) {
+static golden_tensor get(const bnb_case *c, const char *name, const char *suffix) {
   char full[64];
-  safetensor t;
+  golden_tensor t;
   snprintf(full, sizeof full, "%s%s", name, suffix);
-  ck_assert_msg(safetensors_find(&c->file, full, &t), "%s is missing", full);
+  ck_assert_msg(golden_find(&c->file, full, &t), "%s is missing", full);
   return t;
 }
 
 /* A copy as f32, of F16 or F32. */
 static float *floats(const bnb_case *c, const char *name, const char *suffix) {
-  safetensor t = get(c, name, suffix);
+  golden_tensor t = get(c, name, suffix);
   size_t n = t.bytes / (t.dtype[1] == '1' ? 2 : 4);
   float *out = malloc(n * sizeof *out + 1);
   otr_dequantize_row(out, t.data, t.dtype[1] == '1' ? 1 : 0, n);
@@ -46,10 +46,10 @@ static float *floats(const bnb_case *c, const char *name, const char *suffix) {
 
 static void open_case(bnb_case *c, const char *name) {
   char path[4096];
-  safetensor t;
+  golden_tensor t;
   memset(c, 0, sizeof *c);
   snprintf(path, sizeof path, "%s/goldens/bnb_linear/%s.safetensors", data, name);
-  ck_assert_msg(safetensors_open(&c->file, path), "%s cannot be read", path);
+  ck_assert_msg(golden_open(&c->file, path), "%s cannot be read", path);
   t = get(c, "x", "");
   c->m = (int32_t)t.dims[0];
   c->k = (int32_t)t.dims[1];
@@ -59,7 +59,7 @@ static void open_case(bnb_case *c, const char *name) {
   c->w16 = get(c, "W", "").data;
   c->x = floats(c, "x", "");
   c->scb = floats(c, "SCB", "");
-  c->bias = safetensors_find(&c->file, "bias", &t) ? floats(c, "bias", "") : NULL;
+  c->bias = golden_find(&c->file, "bias", &t) ? floats(c, "bias", "") : NULL;
   c->size = calloc((size_t)c->m * (size_t)c->n, sizeof *c->size);
   for (int32_t i = 0; i < c->m; i++)
     for (int32_t j = 0; j < c->n; j++) {
@@ -75,12 +75,12 @@ static void close_case(bnb_case *c) {
   free(c->scb);
   free(c->bias);
   free(c->size);
-  safetensors_close(&c->file);
+  golden_close(&c->file);
 }
 
 /* q, scale and columns of every row; `columns` NULL: the row's own |x| >= t. */
-static void check_rows(const otr_linear *l, const bnb_case *c, const safetensor *q, const float *sca, float t,
-                       const safetensor *columns) {
+static void check_rows(const otr_linear *l, const bnb_case *c, const golden_tensor *q, const float *sca, float t,
+                       const golden_tensor *columns) {
   int8_t *row = malloc((size_t)c->k);
   int32_t *got = malloc((size_t)c->k * sizeof *got), *want = malloc((size_t)c->k * sizeof *want);
   for (int32_t i = 0; i < c->m; i++) {
@@ -137,7 +137,7 @@ static void run(otr_runtime *r, const bnb_case *c, bool outliers, otr_scope scop
   ck_ok(otr_linear_create(r, &p, &l));
   ck_ok(otr_linear_run(l, y, c->x, c->m));
   bool token = scope == OTR_SCOPE_TOKEN;
-  safetensor q = get(c, token ? "qtoken" : "CA", suffix), columns = get(c, "outlier_cols", "");
+  golden_tensor q = get(c, token ? "qtoken" : "CA", suffix), columns = get(c, "outlier_cols", "");
   float *sca = floats(c, "SCA", suffix), *want = floats(c, token ? "ytoken" : "ybatch", suffix);
   check_rows(l, c, &q, sca, outliers ? 6.0f : 0.0f, token || !outliers ? NULL : &columns);
   check_values(c, y, want, suffix);

@@ -5,14 +5,14 @@
 
 #include "dequantize.h"
 #include "gguf.h"
+#include "golden_file.h"
 #include "numerics.h"
 #include "quantize_weights.h"
-#include "safetensors.h"
 #include "suite.h"
 
 static const char *data;
 
-static void check_rows(const char *name, const safetensor *w, const safetensor *cb, const safetensor *scb) {
+static void check_rows(const char *name, const golden_tensor *w, const golden_tensor *cb, const golden_tensor *scb) {
   int64_t n = w->dims[0], k = w->dims[1];
   float *row = malloc((size_t)k * sizeof *row), scale, absmax;
   int8_t *q = malloc((size_t)k);
@@ -37,14 +37,14 @@ START_TEST(goldens) {
   int n = 0;
   for (struct dirent *entry = readdir(folder); entry != NULL; entry = readdir(folder)) {
     if (strstr(entry->d_name, ".safetensors") == NULL) continue;
-    safetensors file;
-    safetensor w, cb, scb;
+    golden_file file;
+    golden_tensor w, cb, scb;
     snprintf(path, sizeof path, "%s/goldens/bnb_linear/%s", data, entry->d_name);
-    ck_assert_msg(safetensors_open(&file, path), "%s", path);
-    ck_assert(safetensors_find(&file, "W", &w) && strcmp(w.dtype, "F16") == 0);
-    ck_assert(safetensors_find(&file, "CB", &cb) && safetensors_find(&file, "SCB", &scb));
+    ck_assert_msg(golden_open(&file, path), "%s", path);
+    ck_assert(golden_find(&file, "W", &w) && strcmp(w.dtype, "F16") == 0);
+    ck_assert(golden_find(&file, "CB", &cb) && golden_find(&file, "SCB", &scb));
     check_rows(entry->d_name, &w, &cb, &scb);
-    safetensors_close(&file);
+    golden_close(&file);
     ++n;
   }
   closedir(folder);

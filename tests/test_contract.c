@@ -4,6 +4,7 @@
  * that OUTRIDER_TEST_MODEL names. */
 #include <string.h>
 
+#include "conversion.h"
 #include "model.h"
 #include "model_kit.h"
 #include "session.h"
@@ -98,6 +99,88 @@ START_TEST(stories_hashes) {
       kit_close(&k);
     }
   }
+}
+END_TEST
+
+/* ---- Hugging Face directories ------------------------------------------------------------------------------------ */
+
+static const struct hf_line {
+  const char *folder, *what;
+  otr_outliers outliers;
+  int32_t f16_columns_all;
+} hf_lines[] = {
+    {"llama-tied", "llama-tied, relative 4", {OTR_OUTLIERS_RELATIVE, 4}, 0},
+    {"llama-tied", "llama-tied, absolute 6, f16 columns for all", {OTR_OUTLIERS_ABSOLUTE, 6}, 1},
+    {"llama-rope3", "llama-rope3, relative 4", {OTR_OUTLIERS_RELATIVE, 4}, 0},
+    {"qwen3", "qwen3, relative 4", {OTR_OUTLIERS_RELATIVE, 4}, 0},
+};
+
+/* The directory of a line, converted: for kit_remove. */
+static char *convert(const struct hf_line *line) {
+  char in[4096];
+  char *out = kit_new_file("hf");
+  otr_runtime *runtime = kit_runtime("cpu", 2);
+  conversion_params params;
+  conversion_result result;
+  memset(&params, 0, sizeof params);
+  snprintf(in, sizeof in, "%s/goldens/hf/%s", data, line->folder);
+  params.in = in;
+  params.out = out;
+  params.runtime = runtime;
+  params.outliers = line->outliers;
+  params.f16_columns_all = line->f16_columns_all;
+  ck_ok(conversion_run(&params, &result));
+  ck_ok(otr_runtime_destroy(runtime));
+  return out;
+}
+
+static void read_line_ids(const struct hf_line *line) {
+  char name[128];
+  snprintf(name, sizeof name, "hf/%s/tokens.txt", line->folder);
+  read_ids(name);
+  ck_assert_int_eq(n_ids, 40);
+}
+
+START_TEST(hf_hashes) {
+  static const int32_t splits[] = {512, 1, 7};
+  for (size_t i = 0; i < sizeof hf_lines / sizeof hf_lines[0]; i++) {
+    char want[65];
+    char *path = convert(&hf_lines[i]);
+    read_line_ids(&hf_lines[i]);
+    find_hash(want, hf_lines[i].what);
+    for (int32_t threads = 1; threads <= 3; threads++) {
+      kit k = kit_open(path, kit_device(_i), threads, NULL);
+      for (int s = 0; s < 3; s++) check_hash(k.model, splits[s], want, kit_device(_i));
+      kit_close(&k);
+    }
+    kit_remove(path);
+  }
+}
+END_TEST
+
+/* A model has token scope only; for batch scope, the reference's programs are changed on their way. */
+static const otr_device_ops *real_ops;
+
+static otr_status prepare_batch(otr_device *device, const otr_program *program, otr_prepared **out) {
+  for (int32_t i = 0; i < program->n_ops; i++)
+    if (program->ops[i].code == OTR_OP_QUANTIZE) ((otr_op *)&program->ops[i])->u.quantize.batch = 1;
+  return real_ops->prepare(device, program, out);
+}
+
+START_TEST(hf_batch_hash) {
+  const struct hf_line line = {"llama-tied", "", {OTR_OUTLIERS_ABSOLUTE, 6}, 0};
+  char *path = convert(&line), want[65];
+  read_line_ids(&line);
+  find_hash(want, "llama-tied, absolute 6, batch scope (all 40 rows at once)");
+  kit k = kit_open(path, "cpu", 1, NULL);
+  real_ops = k.runtime->device->ops;
+  otr_device_ops changed = *real_ops;
+  changed.prepare = prepare_batch;
+  k.runtime->device->ops = &changed;
+  check_hash(k.model, 64, want, "batch scope");
+  k.runtime->device->ops = real_ops;
+  kit_close(&k);
+  kit_remove(path);
 }
 END_TEST
 
@@ -245,6 +328,8 @@ static void add(TCase *tests) {
   tcase_add_unchecked_fixture(tests, set_up, tear_down);
   tcase_add_loop_test(tests, stories_operations, 0, n);
   tcase_add_loop_test(tests, stories_hashes, 0, n);
+  tcase_add_loop_test(tests, hf_hashes, 0, n);
+  tcase_add_test(tests, hf_batch_hash);
   tcase_add_loop_test(tests, smollm2_hash, 0, n);
 }
 
