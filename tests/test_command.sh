@@ -239,7 +239,31 @@ END
   expect 1 perplexity "$folder/tiny8.gguf" --tokens "$folder/ids" --scheme f32
   says "source"
   expect 1 convert "$folder/missing.gguf" "$folder/x.gguf"
+  calibrations
   expect 2 convert "$folder/tiny.gguf" "$folder/x.gguf" --f16-columns some
+}
+
+# A calibrated file holds columns and rules of its own, runs alike on all devices, and is the same every time.
+calibrations() {
+  expect 0 convert "$folder/tiny.gguf" "$folder/calibrated.gguf" --calibrate "$folder/text" --json
+  json 'j["calibration_tokens"] > 0 and 0 < j["f16_columns"] <= 0.02 * j["columns"]'
+  expect 0 verify "$folder/calibrated.gguf"
+  expect 0 verify "$folder/calibrated.gguf" --device cpu
+  expect 0 logits "$folder/calibrated.gguf" --tokens "$folder/ids"
+  [ "$(cat "$folder/out")" != "$hash" ] || fail "f16 columns change nothing"
+  expect 0 convert "$folder/tiny.gguf" "$folder/again.gguf" --calibrate "$folder/text" --threads 1 --f16-columns calibrated
+  cmp -s "$folder/calibrated.gguf" "$folder/again.gguf" || fail "convert --calibrate gives other bytes the second time"
+  expect 0 convert "$folder/tiny.gguf" "$folder/calibrated.gguf" --calibrate "$folder/text" --outlier-share 2 \
+    --f16-columns none --keep-f16 "blk.0.*" --json
+  json 'j["f16_columns"] == 0 and j["f16_weights"] == 7'
+  expect 0 verify "$folder/calibrated.gguf"
+  expect 0 inspect "$folder/calibrated.gguf" --json
+  json 'any(m["key"] == "outrider.outliers.rules" and m["value"][0] == "absolute" for m in j["metadata"])'
+  expect 1 convert "$folder/tiny.gguf" "$folder/x.gguf" --calibrate "$folder/missing"
+  for option in "--f16-columns calibrated" "--outlier-share 1" "--column-share 1" \
+    "--calibrate $folder/text --outlier-share 1 --outliers off"; do
+    expect 2 convert "$folder/tiny.gguf" "$folder/x.gguf" $option
+  done
 }
 
 measures() {

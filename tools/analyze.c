@@ -144,38 +144,31 @@ static void zero_features(void *user, const otr_tensor_rule *rule, int32_t layer
   }
 }
 
-typedef struct sums {
-  double nll, top1;
-  uint64_t tokens, rows;
-} sums;
-
-static otr_status score_window(const work *w, size_t window, sums *sum) {
+static otr_status score_window(const work *w, size_t window, tool_tally *tally, double *top1) {
   const int32_t *ids = w->windows.ids + w->windows.start[window], vocab = lab_config(w->lab)->vocab;
   const int32_t n = (int32_t)tool_ids_length(&w->windows, window);
-  const float *x = w->out + w->windows.start[window] * (size_t)lab_head_width(w->lab);
+  const size_t width = (size_t)lab_head_width(w->lab);
+  const float *x = w->out + w->windows.start[window] * width;
   for (int32_t first = 0; first < n; first += ROWS) {
     const int32_t count = n - first < ROWS ? n - first : ROWS;
-    OTR_TRY(lab_logits(w->lab, w->weights, x + (size_t)first * (size_t)lab_head_width(w->lab), count, w->logits));
+    OTR_TRY(lab_logits(w->lab, w->weights, x + (size_t)first * width, count, w->logits));
     for (int32_t i = 0; i < count; i++) {
       const float *logits = w->logits + (size_t)i * (size_t)vocab;
-      const tool_score score = tool_score_row(logits, vocab);
-      sum->top1 += exp(-tool_score_nll(score, logits, score.top));
-      sum->rows++;
-      if (first + i + 1 == n) continue;
-      sum->nll += tool_score_nll(score, logits, ids[first + i + 1]);
-      sum->tokens++;
+      const tool_score score = tool_tally_row(tally, ids, n, first + i, logits, NULL, vocab, NULL);
+      *top1 += exp(-tool_score_nll(score, logits, score.top));
     }
   }
   return OTR_STATUS_OK;
 }
 
 static otr_status run(work *w, const lab_watch *watch, analysis_score *score) {
-  sums sum = {0};
+  tool_tally tally = {0};
+  double top1 = 0.0;
   OTR_TRY(lab_run(w->lab, w->weights, &w->windows, watch, w->out));
-  for (size_t i = 0; i < w->windows.n; i++) OTR_TRY(score_window(w, i, &sum));
-  if (sum.tokens == 0) return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "no window has two tokens: nothing to analyze");
-  w->result->tokens = sum.rows;
-  *score = (analysis_score){exp(sum.nll / (double)sum.tokens), sum.top1 / (double)sum.rows};
+  for (size_t i = 0; i < w->windows.n; i++) OTR_TRY(score_window(w, i, &tally, &top1));
+  if (tally.tokens == 0) return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "no window has two tokens: nothing to analyze");
+  w->result->tokens = tally.rows;
+  *score = (analysis_score){exp(tool_mean(tally.nll, tally.tokens)), tool_mean(top1, tally.rows)};
   return OTR_STATUS_OK;
 }
 
@@ -248,10 +241,9 @@ static otr_status prepare(work *w, const char *path) {
 
 static otr_status analyze_model(work *w, const char *path) {
   analysis *r = w->result;
-  const char *slash = strrchr(path, '/');
   OTR_TRY(prepare(w, path));
   const otr_config *config = lab_config(w->lab);
-  snprintf(r->name, sizeof r->name, "%s", slash && slash[1] ? slash + 1 : path);
+  tool_base_name(path, r->name, sizeof r->name);
   r->parameters = count_parameters(lab_source(w->lab));
   r->n_layers = config->n_layers;
   r->dim = config->dim;

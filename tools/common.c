@@ -192,6 +192,14 @@ otr_status tool_allocate(size_t n, size_t size, void **out) {
   return *out ? OTR_STATUS_OK : otr_fail(OTR_STATUS_NO_MEMORY, "%zu x %zu bytes", n, size);
 }
 
+void tool_base_name(const char *path, char *name, size_t size) {
+  size_t end = strlen(path);
+  while (end > 1 && path[end - 1] == '/') end--;
+  size_t begin = end;
+  while (begin > 0 && path[begin - 1] != '/') begin--;
+  snprintf(name, size, "%.*s", (int)(end - begin), path + begin);
+}
+
 static otr_status read_stream(FILE *file, const char *path, char **text, size_t *n_bytes) {
   size_t capacity = 0, n = 0;
   char *bytes = NULL;

@@ -78,6 +78,8 @@ void tool_outliers_text(otr_outliers outliers, char text[32]);
 
 /** malloc of n * size zeroed bytes as a status. Release with free. */
 otr_status tool_allocate(size_t n, size_t size, void **out);
+/** The last part of a path, as a name to show. @param[out] name [size], cut to fit */
+void tool_base_name(const char *path, char *name, size_t size);
 /** A whole file ("-": stdin), 0-terminated. @param[out] text release with free. */
 otr_status tool_read_file(const char *path, char **text, size_t *n_bytes);
 

@@ -4,20 +4,31 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "calibrate.h"
 #include "commands.h"
 #include "common.h"
 #include "conversion.h"
+#include "status.h"
 
 typedef struct arguments {
   tool_options options;
   const char *in, *out;
   const char **keep_f16;  // [n_keep_f16]
-  int32_t n_keep_f16, f16_columns_all, json;
+  int32_t n_keep_f16, json;
+  const char *calibration;  // a text, or NULL
+  enum { COLUMNS_DEFAULT, COLUMNS_NONE, COLUMNS_ALL, COLUMNS_CALIBRATED } columns;
+  double outlier_share, column_share;
 } arguments;
 
-enum { KEY_COLUMNS = TOOL_KEY_OWN, KEY_KEEP };
+enum { KEY_COLUMNS = TOOL_KEY_OWN, KEY_KEEP, KEY_CALIBRATE, KEY_OUTLIER_SHARE, KEY_COLUMN_SHARE };
 static const struct argp_option rows[] = {
-    {"f16-columns", KEY_COLUMNS, "none|all", 0, "also keep every column of every linear as f16 (default: none)", 0},
+    {"calibrate", KEY_CALIBRATE, "TEXT", 0,
+     "run this text through the model first: columns of features that are outliers often stay f16, too", 0},
+    {"f16-columns", KEY_COLUMNS, "none|all|calibrated", 0,
+     "columns of linears that are kept as f16, too (default: none; with --calibrate calibrated)", 0},
+    {"column-share", KEY_COLUMN_SHARE, "PERCENT", 0, "of all columns at most, with --calibrate (default 2)", 0},
+    {"outlier-share", KEY_OUTLIER_SHARE, "PERCENT", 0,
+     "with --calibrate: an absolute threshold for each linear, so that this share of its inputs are outliers", 0},
     {"keep-f16", KEY_KEEP, "GLOB", 0, "keep weights of this GGUF name as f16 linears (repeatable; * and ?)", 0},
     TOOL_JSON_OPTION,
     {0}};
@@ -40,6 +51,23 @@ static void take_path(struct argp_state *state, arguments *a, const char *path) 
   }
 }
 
+static void take_columns(const struct argp_state *state, arguments *a, const char *name) {
+  static const char *const names[] = {"", "none", "all", "calibrated"};
+  for (int i = COLUMNS_NONE; i <= COLUMNS_CALIBRATED; i++) {
+    if (strcmp(name, names[i]) == 0) a->columns = i;
+  }
+  if (a->columns == COLUMNS_DEFAULT) argp_error(state, "--f16-columns is none, all or calibrated");
+}
+
+static void check(const struct argp_state *state, arguments *a) {
+  if (!a->out) argp_error(state, "IN and OUT are needed");
+  if (!a->calibration && (a->columns == COLUMNS_CALIBRATED || a->outlier_share > 0.0 || a->column_share >= 0.0))
+    argp_error(state, "--f16-columns calibrated, --column-share and --outlier-share need --calibrate");
+  if (a->outlier_share > 0.0 && a->options.outliers.rule != OTR_OUTLIERS_DEFAULT)
+    argp_error(state, "--outlier-share makes the rules that --outliers would replace");
+  if (a->calibration && a->columns == COLUMNS_DEFAULT) a->columns = COLUMNS_CALIBRATED;
+}
+
 static error_t parse(int key, char *arg, struct argp_state *state) {
   arguments *a = state->input;
   switch (key) {
@@ -47,8 +75,16 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
       state->child_inputs[0] = &a->options;
       return 0;
     case KEY_COLUMNS:
-      a->f16_columns_all = strcmp(arg, "all") == 0;
-      if (!a->f16_columns_all && strcmp(arg, "none") != 0) argp_error(state, "--f16-columns is none or all");
+      take_columns(state, a, arg);
+      return 0;
+    case KEY_CALIBRATE:
+      a->calibration = arg;
+      return 0;
+    case KEY_COLUMN_SHARE:
+      a->column_share = tool_number(state, "--column-share", arg, 0.0, 100.0) / 100.0;
+      return 0;
+    case KEY_OUTLIER_SHARE:
+      a->outlier_share = tool_number(state, "--outlier-share", arg, 0.001, 50.0) / 100.0;
       return 0;
     case KEY_KEEP:
       add_glob(state, a, arg);
@@ -60,7 +96,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
       take_path(state, a, arg);
       return 0;
     case ARGP_KEY_END:
-      if (!a->out) argp_error(state, "IN and OUT are needed");
+      check(state, a);
       return 0;
     default:
       return ARGP_ERR_UNKNOWN;
@@ -101,48 +137,93 @@ static int32_t step(void *user, uint64_t done, uint64_t total) {
   return interrupted;
 }
 
-static otr_status print(const arguments *a, const conversion_result *r, double seconds) {
+/* ---- calibration ------------------------------------------------------------------------------------------------ */
+
+/* What the text decided, as the conversion takes it. */
+typedef struct decided {
+  calibration calibration;
+  conversion_linear *linears;  // [calibration.n]
+} decided;
+
+static otr_status run_calibration(const arguments *a, decided *out) {
+  calibration_params params = {.outlier_share = a->outlier_share,
+                               .column_share = a->column_share >= 0.0 ? a->column_share : 0.02,
+                               .keep_f16 = a->keep_f16,
+                               .n_keep_f16 = a->n_keep_f16};
+  static const otr_outliers standard = {OTR_OUTLIERS_RELATIVE, 0.0f}; /* of a file that is told nothing */
+  if (a->columns != COLUMNS_CALIBRATED) params.column_share = 0.0;
+  OTR_TRY(otr_rule_override(&standard, &params.rule));
+  OTR_TRY(otr_rule_override(&a->options.outliers, &params.rule));
+  OTR_TRY(calibrate(a->in, a->calibration, a->options.n_threads, &params, &out->calibration));
+  OTR_TRY(tool_allocate((size_t)out->calibration.n, sizeof *out->linears, (void **)&out->linears));
+  for (int32_t i = 0; i < out->calibration.n; i++) {
+    const calibration_linear *from = &out->calibration.linears[i];
+    conversion_linear *linear = &out->linears[i];
+    *linear = (conversion_linear){.name = from->name, .columns = from->columns, .n_columns = from->n_columns};
+    if (a->outlier_share > 0.0) linear->outliers = (otr_outliers){OTR_OUTLIERS_ABSOLUTE, from->rule.value};
+  }
+  return OTR_STATUS_OK;
+}
+
+/* ---- the part --------------------------------------------------------------------------------------------------- */
+
+static otr_status print(const arguments *a, const conversion_result *r, const decided *d, double seconds) {
+  const calibration *c = &d->calibration;
   char rule[32];
   tool_outliers_text(r->outliers, rule);
   if (a->json) {
-    return tool_print_json(json_pack("{s:s, s:I, s:I, s:i, s:i, s:s, s:s, s:f}", "out", a->out, "source_bytes",
-                                     (json_int_t)r->source_bytes, "bytes", (json_int_t)r->bytes, "int8_weights",
-                                     (int)r->n_int8, "f16_weights", (int)r->n_f16, "outliers", rule, "sha256",
-                                     r->sha256, "seconds", seconds));
+    json_t *json = json_pack("{s:s, s:I, s:I, s:i, s:i, s:s, s:s, s:f}", "out", a->out, "source_bytes",
+                             (json_int_t)r->source_bytes, "bytes", (json_int_t)r->bytes, "int8_weights", (int)r->n_int8,
+                             "f16_weights", (int)r->n_f16, "outliers", rule, "sha256", r->sha256, "seconds", seconds);
+    if (json && a->calibration) {
+      json_object_set_new(json, "calibration_tokens", json_integer((json_int_t)c->tokens));
+      json_object_set_new(json, "f16_columns", json_integer((json_int_t)c->columns));
+      json_object_set_new(json, "columns", json_integer((json_int_t)c->all_columns));
+    }
+    return tool_print_json(json);
   }
   printf("%s: %.1f MB from %.1f MB in %.1f s; %d int8 and %d f16 weights, outliers %s\nlogits    %s\n", a->out,
          (double)r->bytes * 1e-6, (double)r->source_bytes * 1e-6, seconds, (int)r->n_int8, (int)r->n_f16, rule,
          r->sha256);
+  if (a->calibration)
+    printf("calibrated with %llu tokens: %llu of %llu columns in f16, too (%.2f %%)\n", (unsigned long long)c->tokens,
+           (unsigned long long)c->columns, (unsigned long long)c->all_columns,
+           c->all_columns ? 100.0 * (double)c->columns / (double)c->all_columns : 0.0);
   return OTR_STATUS_OK;
 }
 
-static otr_status convert(const arguments *a, conversion_result *result) {
+static otr_status convert(const arguments *a, decided *d, conversion_result *result) {
   tool_progress progress;
   conversion_params params = {.in = a->in,
                               .out = a->out,
                               .keep_f16 = a->keep_f16,
                               .n_keep_f16 = a->n_keep_f16,
-                              .f16_columns_all = a->f16_columns_all,
+                              .f16_columns_all = a->columns == COLUMNS_ALL,
                               .outliers = a->options.outliers,
                               .progress = step,
                               .progress_user = &progress};
-  otr_status status = tool_runtime(&a->options, &params.runtime);
-  if (status != OTR_STATUS_OK) return status;
+  if (a->calibration) OTR_TRY(run_calibration(a, d));
+  params.linears = d->linears;
+  params.n_linears = d->calibration.n;
+  OTR_TRY(tool_runtime(&a->options, &params.runtime));
   catch_signals();
   tool_progress_start(&progress, "converting");
-  status = conversion_run(&params, result);
+  otr_status status = conversion_run(&params, result);
   tool_progress_end(&progress);
   (void)otr_runtime_destroy(params.runtime);
   return status;
 }
 
 int tool_convert(int argc, char **argv) {
-  arguments a = {0};
+  arguments a = {.column_share = -1.0};
+  decided d = {0};
   tool_parse(&argp, argc, argv, &a);
   conversion_result result;
   double start = tool_seconds();
-  otr_status status = convert(&a, &result);
-  if (status == OTR_STATUS_OK) status = print(&a, &result, tool_seconds() - start);
+  otr_status status = convert(&a, &d, &result);
+  if (status == OTR_STATUS_OK) status = print(&a, &result, &d, tool_seconds() - start);
+  calibration_free(&d.calibration);
+  free(d.linears);
   free(a.keep_f16);
   return tool_report(status);
 }

@@ -3,43 +3,68 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "source.h"
 #include "status.h"
 
 otr_status tool_text_status(otr_status status) {
   return status == OTR_STATUS_OK ? status : otr_fail(status, "%s", otr_text_error_detail());
 }
 
-static otr_status open_metadata(const char *path, otr_metadata **out) {
-  otr_source source = {.kind = OTR_SOURCE_PATH, .path = path};
-  return otr_metadata_open(&source, out);
+/* The metadata of a GGUF file, or of a Hugging Face directory as a GGUF has it. */
+typedef struct text_metadata {
+  const otr_metadata *metadata;
+  otr_metadata *own;
+  source *directory;
+  otr_memory memory;
+} text_metadata;
+
+static void close_metadata(text_metadata *m) {
+  otr_metadata_close(m->own);
+  source_close(m->directory);
+}
+
+static otr_status open_metadata(const char *path, text_metadata *m) {
+  struct stat info;
+  otr_source file = {.kind = OTR_SOURCE_PATH, .path = path};
+  *m = (text_metadata){0};
+  if (stat(path, &info) != 0 || !S_ISDIR(info.st_mode)) {
+    OTR_TRY(otr_metadata_open(&file, &m->own));
+    m->metadata = m->own;
+    return OTR_STATUS_OK;
+  }
+  otr_memory_init(&m->memory, NULL);
+  OTR_TRY(source_open(path, &m->memory, &m->directory));
+  m->metadata = &source_gguf(m->directory)->metadata;
+  return OTR_STATUS_OK;
 }
 
 otr_status tool_language_open(const char *path, tool_language *out) {
   *out = (tool_language){.info = OTR_TOKENIZER_INFO_INIT};
-  otr_metadata *metadata;
-  OTR_TRY(open_metadata(path, &metadata));
-  otr_status status = tool_text_status(otr_tokenizer_create(metadata, NULL, &out->tokenizer));
-  otr_metadata_close(metadata);
+  text_metadata m;
+  OTR_TRY(open_metadata(path, &m));
+  otr_status status = tool_text_status(otr_tokenizer_create(m.metadata, NULL, &out->tokenizer));
+  close_metadata(&m);
   if (status != OTR_STATUS_OK) return otr_fail_in(status, "%s", path);
   return tool_text_status(otr_tokenizer_get_info(out->tokenizer, &out->info));
 }
 
 otr_status tool_language_chat(const char *path, const char *name, tool_language *language) {
   if (name) return tool_text_status(otr_chat_template_by_name(name, &language->chat));
-  otr_metadata *metadata;
+  text_metadata m;
   otr_metadata_value value;
-  OTR_TRY(open_metadata(path, &metadata));
+  OTR_TRY(open_metadata(path, &m));
   otr_status status = OTR_STATUS_OK;
   language->chat = OTR_CHAT_NONE;
-  if (otr_metadata_find(metadata, "tokenizer.chat_template", &value)) {
-    status = tool_text_status(otr_chat_template_of_metadata(metadata, &language->chat));
+  if (otr_metadata_find(m.metadata, "tokenizer.chat_template", &value)) {
+    status = tool_text_status(otr_chat_template_of_metadata(m.metadata, &language->chat));
     if (status == OTR_STATUS_UNSUPPORTED)
       status = otr_fail(status,
                         "the model's chat template is not one of those known: `run --raw' takes a prompt that is "
                         "rendered already, --template NAME takes another template");
   }
-  otr_metadata_close(metadata);
+  close_metadata(&m);
   return status;
 }
 

@@ -7,11 +7,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "common.h"
 #include "config.h"
 #include "gguf.h"
 #include "io.h"
 #include "memory.h"
+#include "source.h"
 #include "status.h"
 
 /* ---- from a file ------------------------------------------------------------------------------------------------ */
@@ -74,22 +77,39 @@ static otr_status read_gguf(const otr_gguf *gguf, plan_shape *s) {
   return OTR_STATUS_OK;
 }
 
-otr_status plan_read_model(const char *path, plan_shape *s) {
+static otr_status read_file(const char *path, otr_memory *memory, plan_shape *s) {
   otr_file file;
   otr_gguf *gguf;
-  otr_memory memory;
-  const char *slash = strrchr(path, '/');
-  *s = (plan_shape){0};
-  snprintf(s->name, sizeof s->name, "%s", slash && slash[1] ? slash + 1 : path);
-  otr_source source = {.kind = OTR_SOURCE_PATH, .path = path};
-  otr_memory_init(&memory, NULL);
-  OTR_TRY(otr_file_open(&source, false, &file));
-  otr_status status = otr_gguf_read(&file, &memory, &gguf);
+  const otr_source from = {.kind = OTR_SOURCE_PATH, .path = path};
+  OTR_TRY(otr_file_open(&from, false, &file));
+  otr_status status = otr_gguf_read(&file, memory, &gguf);
   if (status == OTR_STATUS_OK) status = read_gguf(gguf, s);
   if (status != OTR_STATUS_OK) status = otr_fail_in(status, "%s", path);
   otr_gguf_destroy(gguf);
   otr_file_close(&file);
   return status;
+}
+
+static otr_status read_directory(const char *path, otr_memory *memory, plan_shape *s) {
+  source *model;
+  OTR_TRY(source_open(path, memory, &model));
+  take_config(s, source_config(model));
+  for (int32_t i = 0; i < source_count(model); i++) {
+    const source_tensor *t = source_at(model, i);
+    plan_add_tensor(s, t->name, t->is_vector ? t->k : t->n, t->is_vector ? 1.0 : t->k);
+  }
+  source_close(model);
+  return OTR_STATUS_OK;
+}
+
+otr_status plan_read_model(const char *path, plan_shape *s) {
+  struct stat info;
+  otr_memory memory;
+  *s = (plan_shape){0};
+  tool_base_name(path, s->name, sizeof s->name);
+  otr_memory_init(&memory, NULL);
+  const bool is_directory = stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+  return is_directory ? read_directory(path, &memory, s) : read_file(path, &memory, s);
 }
 
 /* ---- from a number ---------------------------------------------------------------------------------------------- */

@@ -23,7 +23,7 @@ typedef struct plan_shape {
 
 /** Adds a tensor of [n, k] (k 1: a vector) under its GGUF name. */
 void plan_add_tensor(plan_shape *shape, const char *name, double n, double k);
-/** The shape of a GGUF file, published or converted. Only the header is read.
+/** The shape of a GGUF file, published or converted, or of a Hugging Face directory. Only headers are read.
  *  @return also UNSUPPORTED, BAD_FORMAT. */
 otr_status plan_read_model(const char *path, plan_shape *shape);
 /** "176B", "1.3b", "350M", "7e9": the published model of the nearest size, scaled to that many parameters.
