@@ -268,7 +268,7 @@ static int32_t linear_units(otr_prepared *p, const otr_op_linear *o, int32_t m) 
   int32_t rest = !streams && threads > 1 && m >= 16 * threads ? blocks % threads : 0;
   s->whole = blocks - rest;
   s->pieces = threads;
-  s->units = threads == 1 ? 1 : streams ? 4 * threads : s->whole;
+  s->units = threads == 1 ? 1 : streams ? 2 * threads : s->whole;
   if (s->units > s->whole) s->units = s->whole;
   return s->units + rest * s->pieces;
 }

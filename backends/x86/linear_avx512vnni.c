@@ -525,13 +525,19 @@ INLINE int8_t *picked_of(const job *j, int32_t i) {
   return (int8_t *)j->panel + (size_t)i * (size_t)most_picked(j->x->k) * STREAMS * 16;
 }
 
-/* Takes the outliers' weights from the r-th row of each block, which is in L1. */
-static void pick(const job *j, const uint8_t *const row[STREAMS], int32_t r) {
+/* Takes the outliers' weights from the r-th row of each block, which is in L1. A function of its own: its addresses stay
+ * in registers. */
+static __attribute__((noinline)) void pick(const job *j, const uint8_t *const row[STREAMS], int32_t r) {
+  const uint8_t *row0 = row[0], *row1 = row[1], *row2 = row[2], *row3 = row[3];
   for (int32_t i = 0; i < j->m; i++) {
-    const int32_t *index = j->x->out_index + (size_t)i * (size_t)j->x->k;
-    int8_t *to = picked_of(j, i) + r;
-    for (int32_t t = 0; t < j->x->n_out[i]; t++, to += STREAMS * 16)
-      for (int32_t c = 0; c < STREAMS; c++) to[16 * c] = (int8_t)row[c][index[t]];
+    const int32_t *f = j->x->out_index + (size_t)i * (size_t)j->x->k, *end = f + j->x->n_out[i];
+    uint8_t *to = (uint8_t *)picked_of(j, i) + r;
+    for (; f < end; f++, to += STREAMS * 16) {
+      to[0] = row0[*f];
+      to[16] = row1[*f];
+      to[32] = row2[*f];
+      to[48] = row3[*f];
+    }
   }
 }
 
