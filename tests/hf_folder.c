@@ -71,7 +71,8 @@ static void put_data(FILE *file, const hf_item *item) {
   }
 }
 
-void hf_folder_safetensors(const char *folder, const char *name, const hf_item *items, size_t n) {
+/* The file with its header; data follow. */
+static FILE *begin_safetensors(const char *folder, const char *name, const hf_item *items, size_t n) {
   static char header[1 << 16];
   size_t at = 1, place = 0;
   header[0] = '{';
@@ -84,6 +85,7 @@ void hf_folder_safetensors(const char *folder, const char *name, const hf_item *
     at += (size_t)snprintf(header + at, sizeof header - at,
                            "%s\"%s\":{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[%zu,%zu]}", i > 0 ? "," : "",
                            item->name, item->dtype, shape, place, place + item_bytes(item));
+    ck_assert_uint_lt(at, sizeof header - 1);
     place += item_bytes(item);
   }
   header[at++] = '}';
@@ -93,8 +95,23 @@ void hf_folder_safetensors(const char *folder, const char *name, const hf_item *
   ck_assert_ptr_nonnull(file);
   uint64_t length = at;
   ck_assert(fwrite(&length, sizeof length, 1, file) == 1 && fwrite(header, 1, at, file) == at);
+  return file;
+}
+
+void hf_folder_safetensors(const char *folder, const char *name, const hf_item *items, size_t n) {
+  FILE *file = begin_safetensors(folder, name, items, n);
   for (size_t i = 0; i < n; i++) put_data(file, &items[i]);
   ck_assert_int_eq(fclose(file), 0);
+}
+
+uint64_t hf_folder_sparse(const char *folder, const char *name, const hf_item *items, size_t n) {
+  FILE *file = begin_safetensors(folder, name, items, n);
+  ck_assert_int_eq(fflush(file), 0);
+  off_t bytes = ftello(file);
+  for (size_t i = 0; i < n; i++) bytes += (off_t)item_bytes(&items[i]);
+  ck_assert_int_eq(ftruncate(fileno(file), bytes), 0);
+  ck_assert_int_eq(fclose(file), 0);
+  return (uint64_t)bytes;
 }
 
 void hf_folder_config(const char *folder, const char *key, const char *value) {

@@ -23,6 +23,9 @@ void hf_folder_write(const char *folder, const char *name, const void *bytes, si
 void hf_folder_text(const char *folder, const char *name, const char *text);
 void hf_folder_safetensors(const char *folder, const char *name, const hf_item *items, size_t n);
 
+/** The same with a hole for data: all zeros, and no disk taken. @return bytes of the file. */
+uint64_t hf_folder_sparse(const char *folder, const char *name, const hf_item *items, size_t n);
+
 /** The config of a llama of one layer, dim 8 in 2 heads (one KV head), ffn 12, vocab 16, untied; `key` (NULL: none) has
  *  the JSON `value` instead (NULL: it is missing). */
 void hf_folder_config(const char *folder, const char *key, const char *value);
