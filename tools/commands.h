@@ -8,7 +8,7 @@
 #define TOOL_COMMANDS(X)                                                  \
   X(run, "answer a prompt")                                               \
   X(chat, "talk with a model")                                            \
-  X(convert, "make an LLM.int8() model file of a GGUF")                   \
+  X(convert, "make an LLM.int8() model file of a published model")        \
   X(verify, "recompute the logits hash that a model file carries")        \
   X(perplexity, "measure how well a model predicts a text")               \
   X(compare, "measure a model under every quantization scheme")           \
