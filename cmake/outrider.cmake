@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Functions that the folders' lists use.
 
-# outrider_library(<name> <objects> <version node>): the shared library lib<name>.so (soname 0, only OTR_API symbols,
-# versioned) as target <name>, the static one as <name>_static, both from <objects>.
+# outrider_library(<name> <objects> <version node> [<part>]): the shared library lib<name>.so (soname 0, only OTR_API
+# symbols, versioned) as target <name>, the static one as <name>_static, both from <objects>. Installed, they are
+# outrider::[<part>_]shared and outrider::[<part>_]static, each in an export of its own.
 function(outrider_library name objects node)
   set(script ${PROJECT_BINARY_DIR}/${name}.map)
   file(CONFIGURE OUTPUT ${script} CONTENT "@node@ { global: otr_*; local: *; };\n" @ONLY)
@@ -17,10 +18,19 @@ function(outrider_library name objects node)
   set_target_properties(${name}_static PROPERTIES OUTPUT_NAME ${name} LINKER_LANGUAGE C)
   target_link_libraries(${name} PRIVATE m Threads::Threads)
   target_link_libraries(${name}_static INTERFACE m Threads::Threads)
+  set(part "")
+  if(ARGC GREATER 3)
+    set(part ${ARGV3}_)
+  endif()
+  set_target_properties(${name} PROPERTIES EXPORT_NAME ${part}shared)
+  set_target_properties(${name}_static PROPERTIES EXPORT_NAME ${part}static)
   foreach(library ${name} ${name}_static)
-    target_include_directories(${library} INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/sdk/include>
-      $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
-    install(TARGETS ${library} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+    get_target_property(export ${library} EXPORT_NAME)
+    target_include_directories(${library} INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/sdk/include>)
+    install(TARGETS ${library} EXPORT outrider-${export}
+      LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
+      INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+    install(EXPORT outrider-${export} NAMESPACE outrider:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/outrider)
   endforeach()
 endfunction()
 
