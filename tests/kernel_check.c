@@ -60,15 +60,14 @@ END_TEST
 
 #if defined(__SSE2__)
 /* A submit by a caller who flushes subnormals and rounds down. */
-static otr_status (*plain_submit)(otr_device *, otr_prepared *, const otr_step *, const atomic_int *,
-                                  otr_step_result *);
+static otr_status (*plain_submit)(otr_device *, otr_prepared *, const otr_step *, otr_step_result *);
 static bool mode_was_kept;
 
-static otr_status odd_submit(otr_device *device, otr_prepared *prepared, const otr_step *step, const atomic_int *cancel,
+static otr_status odd_submit(otr_device *device, otr_prepared *prepared, const otr_step *step,
                              otr_step_result *result) {
   unsigned int before = _mm_getcsr(), odd = (before | 0x8040u) ^ 0x2000u;
   _mm_setcsr(odd);
-  otr_status status = plain_submit(device, prepared, step, cancel, result);
+  otr_status status = plain_submit(device, prepared, step, result);
   mode_was_kept = mode_was_kept && (_mm_getcsr() & 0xffc0u) == (odd & 0xffc0u);
   _mm_setcsr(before);
   return status;

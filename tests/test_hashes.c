@@ -4,6 +4,9 @@
 #include <string.h>
 
 #include "model_kit.h"
+#if defined(__SSE2__)
+#include <xmmintrin.h>
+#endif
 
 #define N 290
 
@@ -89,7 +92,34 @@ START_TEST(one_hash) {
 }
 END_TEST
 
+#if defined(__SSE2__)
+/* A caller who rounds down, up or to zero and flushes subnormals gets the same hash, and its mode back: from weights
+ * (made in the model's opening), tables and passes alike. Test _i: device _i / 4, rounding _i % 4. */
+START_TEST(callers_mode_does_not_show) {
+  const unsigned int before = _mm_getcsr(), odd = 0x1f80u | 0x8040u | (unsigned int)(_i % 4) << 13;
+  const char *device = kit_device(_i / 4);
+  char *path = kit_tiny_file(NULL, 1), hash[65];
+  int32_t ids[N];
+  kit_ids(ids, N, 320, 11);
+  _mm_setcsr(odd);
+  kit k = kit_open(path, device, 2, NULL);
+  float *logits = kit_logits(k.model, ids, N, 512);
+  unsigned int after = _mm_getcsr();
+  _mm_setcsr(before);
+  ck_assert_uint_eq(after & 0xffc0u, odd & 0xffc0u);
+  kit_hash(hash, logits, (size_t)N * 320);
+  ck_assert_msg(strcmp(hash, variants[0].hash) == 0, "rounding %d on %s: %s", _i % 4, device, hash);
+  free(logits);
+  kit_close(&k);
+  kit_remove(path);
+}
+END_TEST
+#endif
+
 static void add(TCase *tests) {
+#if defined(__SSE2__)
+  tcase_add_loop_test(tests, callers_mode_does_not_show, 0, kit_n_devices() * 4);
+#endif
   tcase_add_loop_test(tests, one_hash, 0, kit_n_devices() * N_VARIANTS);
 }
 

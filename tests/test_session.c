@@ -110,6 +110,89 @@ START_TEST(callers_own_parallel_for) {
 }
 END_TEST
 
+/* A parallel_for that does the work, and then what it must not do, or cancels. */
+typedef struct nosy_loop {
+  kit k;
+  otr_session *session;     /* NULL: only the work */
+  kit_bytes state;          /* of the session */
+  int32_t calls, cancel_at; /* at that call the session is cancelled, and nothing called; 0: at none */
+  otr_status eval, load, open;
+} nosy_loop;
+
+static void run_and_call_back(void *user, int32_t n, void (*task)(void *context, int32_t i, int32_t worker),
+                              void *context) {
+  nosy_loop *loop = user;
+  otr_model *model;
+  for (int32_t i = 0; i < n; i++) task(context, i, i % 2);
+  loop->calls++;
+  if (loop->cancel_at > 0 && loop->calls == loop->cancel_at) otr_session_cancel(loop->session);
+  if (loop->cancel_at > 0 || !loop->session) return;
+  loop->eval = otr_session_eval(loop->session, ids, 3, NULL);
+  loop->load = otr_session_load(loop->session, loop->state.data, loop->state.n);
+  loop->open = otr_model_open_file(loop->k.runtime, path, NULL, &model); /* its weights are quantized */
+}
+
+static void open_nosy(nosy_loop *loop, const char *device) {
+  otr_runtime_params params = OTR_RUNTIME_PARAMS_INIT;
+  params.device = device;
+  params.skip_self_check = 1;
+  params.n_threads = 2;
+  params.parallel_for = run_and_call_back;
+  params.parallel_for_user = loop;
+  ck_ok(otr_runtime_create(&params, &loop->k.runtime));
+  ck_ok(otr_model_open_file(loop->k.runtime, path, NULL, &loop->k.model));
+}
+
+START_TEST(calling_back_is_refused) {
+  nosy_loop loop = {.session = NULL};
+  open_nosy(&loop, kit_device(_i));
+  size_t vocab = (size_t)kit_vocab(loop.k.model);
+  float *want = kit_logits(loop.k.model, ids, N, N), *got = malloc(N * vocab * sizeof *got);
+  otr_session *s = kit_session(loop.k.model, 512, 512), *other = kit_session(loop.k.model, 512, 64);
+  ck_ok(otr_session_eval(other, ids, 5, NULL));
+  loop.state = kit_save(other);
+  loop.session = other;
+  ck_ok(otr_session_eval(s, ids, N, got));
+  kit_same(got, want, N * vocab, "called back meanwhile");
+  ck_assert_int_eq(loop.eval, OTR_STATUS_BUSY);
+  ck_assert_int_eq(loop.load, OTR_STATUS_BUSY);
+  ck_assert_int_eq(loop.open, OTR_STATUS_BUSY);
+  loop.session = NULL; /* and all is free again */
+  ck_ok(otr_session_load(other, loop.state.data, loop.state.n));
+  ck_ok(otr_session_eval(other, ids, 3, NULL));
+  free(loop.state.data);
+  free(got);
+  free(want);
+  otr_session_destroy(s);
+  otr_session_destroy(other);
+  kit_close(&loop.k);
+}
+END_TEST
+
+/* Any session's request ends a joint pass where it stands, whichever of them it is. */
+START_TEST(cancel_is_seen_within_a_pass) {
+  nosy_loop loop = {.session = NULL};
+  open_nosy(&loop, kit_device(_i));
+  otr_session *a = kit_session(loop.k.model, 512, 512), *b = kit_session(loop.k.model, 512, 512);
+  otr_eval_item items[2] = {{a, ids, NULL, 100, NULL}, {b, ids, NULL, 100, NULL}};
+  for (int32_t second = 0; second < 2; second++) {
+    loop.session = second ? b : a;
+    loop.cancel_at = 2;
+    loop.calls = 0;
+    ck_assert_int_eq(otr_eval_together(items, 2), OTR_STATUS_CANCELLED);
+    ck_assert_int_eq(loop.calls, 2);
+    ck_assert_int_eq(otr_session_position(a), 0);
+    ck_assert_int_eq(otr_session_position(b), 0);
+  }
+  loop.session = NULL;
+  loop.cancel_at = 0;
+  ck_ok(otr_eval_together(items, 2));
+  otr_session_destroy(a);
+  otr_session_destroy(b);
+  kit_close(&loop.k);
+}
+END_TEST
+
 /* ---- embeddings -------------------------------------------------------------------------------------------------- */
 
 /** The embedding's rows of the ids, as the hidden states' first layer has them: [n, dim]. */
@@ -496,6 +579,8 @@ static void add(TCase *tests) {
   tcase_add_loop_test(tests, splits_and_threads_give_the_same_bits, 0, n);
   tcase_add_loop_test(tests, long_evals_are_cut_inside, 0, n);
   tcase_add_loop_test(tests, callers_own_parallel_for, 0, n);
+  tcase_add_loop_test(tests, calling_back_is_refused, 0, n);
+  tcase_add_loop_test(tests, cancel_is_seen_within_a_pass, 0, n);
   tcase_add_loop_test(tests, embeddings_stand_for_tokens, 0, n);
   tcase_add_loop_test(tests, hidden_states, 0, n);
   tcase_add_loop_test(tests, together_is_as_alone, 0, n);

@@ -72,7 +72,6 @@ static inline void *otr_cpu_host(otr_ref ref) {
 }
 
 /** otr_device_ops.submit of the CPU device (executor.c). */
-otr_status otr_cpu_submit(otr_device *base, otr_prepared *p, const otr_step *step, const atomic_int *cancel,
-                          otr_step_result *result);
+otr_status otr_cpu_submit(otr_device *base, otr_prepared *p, const otr_step *step, otr_step_result *result);
 
 #endif

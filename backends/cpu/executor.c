@@ -385,21 +385,26 @@ static void count_activations(const otr_prepared *p, otr_step_result *result) {
   }
 }
 
-otr_status otr_cpu_submit(otr_device *base, otr_prepared *p, const otr_step *step, const atomic_int *cancel,
-                          otr_step_result *result) {
+static bool is_cancelled(const otr_step *step) {
+  for (int32_t i = 0; i < step->n_cancel; i++)
+    if (atomic_load_explicit(step->cancel[i], memory_order_relaxed)) return true;
+  return false;
+}
+
+otr_status otr_cpu_submit(otr_device *base, otr_prepared *p, const otr_step *step, otr_step_result *result) {
   otr_cpu_device *device = (otr_cpu_device *)base;
   int32_t threads = otr_parallel_threads(base->parallel);
+  OTR_TRY(otr_parallel_begin(base->parallel));
   for (int32_t t = 0; t < threads; t++) {
     p->workers[t].found = (otr_found){0};
     p->workers[t].nonfinite_layer = OTR_LAYER_NONE;
   }
   *result = (otr_step_result){.nonfinite_layer = OTR_LAYER_NONE};
   otr_status status = OTR_STATUS_OK;
-  otr_parallel_begin(base->parallel);
   p->step = step;
   resolve_pages(p);
   for (p->at = 0; p->at < p->program.n_ops;) {
-    if (cancel && atomic_load_explicit(cancel, memory_order_relaxed)) {
+    if (is_cancelled(step)) {
       status = otr_fail(OTR_STATUS_CANCELLED, "cancelled");
       break;
     }

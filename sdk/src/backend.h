@@ -29,7 +29,8 @@ typedef struct otr_device_ops {
   otr_status (*buffer_import)(otr_device *device, const void *host, size_t bytes, otr_buffer **out);
   void (*buffer_destroy)(otr_device *device, otr_buffer *buffer);
   otr_status (*buffer_write)(otr_device *device, otr_buffer *buffer, size_t offset, const void *source, size_t bytes);
-  otr_status (*buffer_read)(otr_device *device, const otr_buffer *buffer, size_t offset, void *destination, size_t bytes);
+  otr_status (*buffer_read)(otr_device *device, const otr_buffer *buffer, size_t offset, void *destination,
+                            size_t bytes);
   /** Host address of a buffer's memory, or NULL where the host cannot see it. */
   void *(*buffer_host)(otr_device *device, const otr_buffer *buffer);
 
@@ -60,10 +61,9 @@ typedef struct otr_device_ops {
   void (*prepared_destroy)(otr_device *device, otr_prepared *prepared);
   /** Host and device bytes that prepare would take. */
   void (*prepared_bytes)(const otr_device *device, const otr_program *program, uint64_t *host, uint64_t *device_bytes);
-  /** Runs the program on a step and waits. `cancel` (may be NULL) is looked at between operations: CANCELLED.
+  /** Runs the program on a step and waits. The step's cancel flags are looked at between operations: CANCELLED.
    *  Allocates nothing. A NONFINITE value is told in the result, not by the status. */
-  otr_status (*submit)(otr_device *device, otr_prepared *prepared, const otr_step *step, const atomic_int *cancel,
-                       otr_step_result *result);
+  otr_status (*submit)(otr_device *device, otr_prepared *prepared, const otr_step *step, otr_step_result *result);
   void (*set_trace)(otr_device *device, otr_trace_fn trace, void *user);
 } otr_device_ops;
 

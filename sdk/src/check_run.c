@@ -31,7 +31,7 @@ static double now(void) {
 static otr_status submit(otr_bench *b, int32_t repeats, otr_step_result *result, double *seconds) {
   for (int32_t i = 0; i < repeats; ++i) {
     double begin = now();
-    OTR_TRY(b->device->ops->submit(b->device, b->prepared, &b->step, NULL, result));
+    OTR_TRY(b->device->ops->submit(b->device, b->prepared, &b->step, result));
     double took = now() - begin;
     if (seconds != NULL && (i == 0 || took < *seconds)) *seconds = took;
   }

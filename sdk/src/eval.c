@@ -78,10 +78,13 @@ static void fill_step(const progress *p, otr_step *step) {
                      .row = h->step_row,
                      .page_table = h->step_table,
                      .rope_cos = h->rope_cos,
-                     .rope_sin = h->rope_sin};
+                     .rope_sin = h->rope_sin,
+                     .cancel = h->step_cancel,
+                     .n_cancel = p->n};
   for (int32_t i = 0; i < p->n; i++) {
     const otr_eval_item *item = &p->items[i];
     h->step_table[i] = item->session->table;
+    h->step_cancel[i] = &item->session->cancel;
     if (item->rows && p->taken[i] > 0) step->embedding = item->rows + (size_t)p->done[i] * (size_t)m->config.dim;
     for (int32_t j = 0; j < p->taken[i]; j++, row++) {
       int32_t position = item->session->position + j;
@@ -162,7 +165,7 @@ static otr_status check_result(const progress *p, const otr_step_result *r) {
   return otr_fail(OTR_STATUS_NONFINITE, "a value of 2^48 or more in block %d", r->nonfinite_layer);
 }
 
-/** An eval looks at one flag: any of the sessions' requests is handed on to the host's. */
+/** Before the first operation, where a request must not be missed. */
 static otr_status check_cancel(const progress *p) {
   for (int32_t i = 0; i < p->n; i++)
     if (atomic_load(&p->items[i].session->cancel)) return otr_fail(OTR_STATUS_CANCELLED, "cancelled");
@@ -179,7 +182,7 @@ static otr_status run_program(const progress *p, otr_prepared *program, const ot
   otr_device *device = p->host->model->runtime->device;
   otr_step_result result;
   OTR_TRY(check_cancel(p));
-  OTR_TRY(device->ops->submit(device, program, step, &p->host->cancel, &result));
+  OTR_TRY(device->ops->submit(device, program, step, &result));
   add_result(&p->host->stats, &result);
   return check_result(p, &result);
 }
@@ -231,14 +234,14 @@ static bool is_finished(const progress *p) {
 }
 
 static otr_status run_all(progress *p) {
-  pthread_mutex_t *turn = &p->host->model->runtime->turn;
+  otr_runtime *runtime = p->host->model->runtime;
   while (!is_finished(p)) {
-    pthread_mutex_lock(turn);
+    OTR_TRY(otr_runtime_begin(runtime));
     otr_status status = run_pass(p);
     if (status == OTR_STATUS_OK) finish_pass(p);
     for (int32_t i = 0; status != OTR_STATUS_OK && i < p->n; i++) /* what the pass took and did not fill */
       otr_session_cut(p->items[i].session, p->items[i].session->position);
-    pthread_mutex_unlock(turn);
+    otr_runtime_end(runtime);
     if (status != OTR_STATUS_OK) return status;
   }
   return OTR_STATUS_OK;

@@ -13,8 +13,22 @@ static inline otr_float_mode otr_float_mode_enter(void) {
   _mm_setcsr(0x1f80);
   return before;
 }
-static inline void otr_float_mode_leave(otr_float_mode before) { _mm_setcsr(before); }
-#else
+static inline void otr_float_mode_leave(otr_float_mode before) {
+  _mm_setcsr(before);
+}
+#elif defined(__aarch64__)
+#include <stdint.h>
+typedef uint64_t otr_float_mode;
+static inline otr_float_mode otr_float_mode_enter(void) {
+  otr_float_mode before;
+  __asm__ volatile("mrs %0, fpcr" : "=r"(before)::"memory");
+  __asm__ volatile("msr fpcr, xzr" ::: "memory");
+  return before;
+}
+static inline void otr_float_mode_leave(otr_float_mode before) {
+  __asm__ volatile("msr fpcr, %0" ::"r"(before) : "memory");
+}
+#else /* rounding only: <fenv.h> knows nothing of flushing */
 #include <fenv.h>
 typedef int otr_float_mode;
 static inline otr_float_mode otr_float_mode_enter(void) {
@@ -22,7 +36,9 @@ static inline otr_float_mode otr_float_mode_enter(void) {
   fesetround(FE_TONEAREST);
   return before;
 }
-static inline void otr_float_mode_leave(otr_float_mode before) { fesetround(before); }
+static inline void otr_float_mode_leave(otr_float_mode before) {
+  fesetround(before);
+}
 #endif
 
 #endif

@@ -254,7 +254,7 @@ static otr_status run_rows(otr_linear *l, float *y, const float *x, int32_t m) {
   otr_step step = {.n_rows = m};
   otr_step_result result;
   OTR_TRY(write_tidy(l, x, (size_t)m * (size_t)l->w.k));
-  OTR_TRY(device->ops->submit(device, l->prepared, &step, NULL, &result));
+  OTR_TRY(device->ops->submit(device, l->prepared, &step, &result));
   l->last_rows = m;
   if (result.nonfinite_layer != OTR_LAYER_NONE)
     return otr_fail(OTR_STATUS_NONFINITE, "a result of 2^48 or more, or not finite");
@@ -275,9 +275,9 @@ otr_status otr_linear_run(otr_linear *l, float *y, const float *x, int32_t m) {
   OTR_TRY(check_input(x, (size_t)m * (size_t)l->w.k));
   for (int32_t i = 0; i < m; i += l->max_rows) {
     int32_t rows = m - i < l->max_rows ? m - i : l->max_rows;
-    pthread_mutex_lock(&l->runtime->turn);
+    OTR_TRY(otr_runtime_begin(l->runtime));
     otr_status status = run_rows(l, y + (size_t)i * (size_t)l->w.n, x + (size_t)i * (size_t)l->w.k, rows);
-    pthread_mutex_unlock(&l->runtime->turn);
+    otr_runtime_end(l->runtime);
     if (status != OTR_STATUS_OK) return status;
   }
   return OTR_STATUS_OK;

@@ -302,8 +302,8 @@ static otr_status quantize_piece(loader *l, const otr_weight_job *job, const uin
   int32_t task_rows = (rows + 4 * threads - 1) / (4 * threads);
   if (task_rows < TASK_ROWS_MIN) task_rows = TASK_ROWS_MIN;
   quantize_run run = {.l = l, .job = job, .source = source, .first = first, .end = end, .task_rows = task_rows};
+  OTR_TRY(otr_parallel_begin(parallel));
   pthread_mutex_init(&run.lock, NULL);
-  otr_parallel_begin(parallel);
   otr_parallel_run(parallel, (rows + task_rows - 1) / task_rows, quantize_task, &run);
   otr_parallel_end(parallel);
   pthread_mutex_destroy(&run.lock);

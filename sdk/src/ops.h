@@ -10,6 +10,7 @@
 #ifndef OTR_OPS_H
 #define OTR_OPS_H
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -233,7 +234,9 @@ typedef struct otr_step {
   const otr_page *const *page_table; /* [sequence][position / 256] */
   const float *rope_cos, *rope_sin;  /* [n_rows, n_rot / 2] or NULL */
   int32_t n_logits;
-  const int32_t *logits_row; /* [n_logits] ascending */
+  const int32_t *logits_row;       /* [n_logits] ascending */
+  const atomic_int *const *cancel; /* [n_cancel] flags: one that is not 0 ends the pass between two operations */
+  int32_t n_cancel;
 } otr_step;
 
 #define OTR_LAYER_NONE INT32_MAX

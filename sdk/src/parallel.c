@@ -48,6 +48,9 @@ struct otr_parallel {
   } * workers; /* [n_threads - 1] */
 };
 
+/* Whose parallel_for, a function of the caller's, this thread is in. */
+static _Thread_local const otr_parallel *inside;
+
 static void relax(void) {
 #if defined(__x86_64__) || defined(__i386__)
   __builtin_ia32_pause();
@@ -179,8 +182,14 @@ int32_t otr_parallel_threads(const otr_parallel *p) {
   return p->n_threads;
 }
 
-void otr_parallel_begin(otr_parallel *p) {
+otr_status otr_parallel_check(const otr_parallel *p) {
+  return inside == p ? otr_fail(OTR_STATUS_BUSY, "called from within the runtime's own parallel_for") : OTR_STATUS_OK;
+}
+
+otr_status otr_parallel_begin(otr_parallel *p) {
+  OTR_TRY(otr_parallel_check(p));
   pthread_mutex_lock(&p->turn);
+  return OTR_STATUS_OK;
 }
 
 void otr_parallel_end(otr_parallel *p) {
@@ -194,7 +203,10 @@ void otr_parallel_run(otr_parallel *p, int32_t n, otr_task_fn task, void *contex
     return;
   }
   if (p->custom) {
+    const otr_parallel *before = inside;
+    inside = p;
     p->custom(p->custom_user, n, task, context);
+    inside = before;
     return;
   }
   p->task = task;

@@ -17,9 +17,13 @@ otr_status otr_parallel_create(otr_memory *memory, int32_t n_threads, otr_parall
                                otr_parallel **out);
 void otr_parallel_destroy(otr_parallel *parallel);
 int32_t otr_parallel_threads(const otr_parallel *parallel);
+/** @return BUSY when the calling thread is in the caller's own parallel_for on behalf of `parallel`: waiting for its
+ *  turn would never end. */
+otr_status otr_parallel_check(const otr_parallel *parallel);
 /** Workers leave their parking place and spin (bounded) between runs until otr_parallel_end: an eval brackets its runs
- *  with these. begin also takes the pool: others wait in turn. */
-void otr_parallel_begin(otr_parallel *parallel);
+ *  with these. begin also takes the pool: others wait in turn.
+ *  @return OK, or BUSY as otr_parallel_check: nothing was taken. */
+otr_status otr_parallel_begin(otr_parallel *parallel);
 void otr_parallel_end(otr_parallel *parallel);
 /** Runs task(context, i, worker) for i in [0, n): in any order; worker in [0, threads). Returns when all are done.
  *  Only between begin and end, on the thread that called begin. */

@@ -23,6 +23,16 @@ void otr_log(const otr_runtime *runtime, otr_log_level level, const char *format
   runtime->log(runtime->log_user, level, line);
 }
 
+otr_status otr_runtime_begin(otr_runtime *r) {
+  OTR_TRY(otr_parallel_check(r->parallel));
+  pthread_mutex_lock(&r->turn);
+  return OTR_STATUS_OK;
+}
+
+void otr_runtime_end(otr_runtime *r) {
+  pthread_mutex_unlock(&r->turn);
+}
+
 /* ---- params structs ---------------------------------------------------------------------------------------------- */
 
 bool otr_params_read(void *to, size_t bytes, const void *from) {

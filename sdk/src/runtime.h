@@ -17,6 +17,11 @@ struct otr_runtime {
   void *log_user;
 };
 
+/** Takes the device, waiting for others; otr_runtime_end gives it back.
+ *  @return OK, or BUSY when called from within the caller's own parallel_for: nothing was taken. */
+otr_status otr_runtime_begin(otr_runtime *runtime);
+void otr_runtime_end(otr_runtime *runtime);
+
 /** One line to the caller's log, if there is one (printf form). */
 void otr_log(const otr_runtime *runtime, otr_log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

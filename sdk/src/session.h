@@ -31,6 +31,7 @@ struct otr_session {
   otr_row *step_row;          /* [n_batch] */
   float *rope_cos, *rope_sin; /* [n_batch, n_rot / 2] */
   const otr_page *step_table[OTR_MAX_SEQUENCES];
+  const atomic_int *step_cancel[OTR_MAX_SEQUENCES];
   int32_t logits_row[OTR_MAX_LOGITS];
 
   float *logits; /* [vocab] of the last row */

@@ -82,9 +82,9 @@ static otr_status write_pages(const otr_session *s, writer *w, uint16_t *piece) 
     size_t halves = (size_t)n * row_halves(s);
     for (int32_t layer = 0; layer < shape.n_layers; layer++) {
       otr_page page = s->table[first / OTR_CHUNK];
-      pthread_mutex_lock(&s->model->runtime->turn); /* not while the caller writes: that may take its time */
+      OTR_TRY(otr_runtime_begin(s->model->runtime)); /* not while the caller writes: that may take its time */
       otr_status status = device->ops->kv_read(device, &shape, page, layer, 0, n, piece, piece + halves);
-      pthread_mutex_unlock(&s->model->runtime->turn);
+      otr_runtime_end(s->model->runtime);
       OTR_TRY(status);
       swap_halves(piece, 2 * halves);
       OTR_TRY(emit(w, piece, 2 * halves * sizeof *piece));
@@ -202,9 +202,9 @@ otr_status otr_session_load(otr_session *s, const void *blob, size_t n_bytes) {
   bool ids = false;
   otr_session_reset(s);
   OTR_TRY(check_blob(s, blob, n_bytes, &position, &ids));
-  pthread_mutex_lock(&s->model->runtime->turn);
+  OTR_TRY(otr_runtime_begin(s->model->runtime));
   otr_status status = load_checked(s, blob, position, ids);
-  pthread_mutex_unlock(&s->model->runtime->turn);
+  otr_runtime_end(s->model->runtime);
   if (status != OTR_STATUS_OK) otr_session_reset(s);
   return status;
 }

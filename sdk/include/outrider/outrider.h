@@ -118,7 +118,8 @@ typedef void (*otr_log_fn)(void *user, otr_log_level level, const char *message)
 
 /** Runs task(context, i, worker) for every i in [0, n), in any order, at once or one by one, and returns when all are
  *  done. `worker` tells tasks that run at the same time apart: two such tasks never have the same, and it lies in
- *  [0, n_threads) of otr_runtime_params. The results do not depend on how the work is shared out. */
+ *  [0, n_threads) of otr_runtime_params. The results do not depend on how the work is shared out. It must not call back
+ *  into the library for the same runtime: on the thread it was called on, evals and linears answer BUSY. */
 typedef void (*otr_parallel_for_fn)(void *user, int32_t n, void (*task)(void *context, int32_t i, int32_t worker),
                                     void *context);
 
@@ -486,7 +487,9 @@ typedef struct otr_stats {
   uint64_t kv_bytes, scratch_bytes;/**< of this session */
   uint64_t peak_host_bytes;        /**< of the runtime's allocator */
 } otr_stats;
-/** @param[out] stats struct_size set by the caller. @return OK or INVALID_ARGUMENT. */
+/** Of a joint eval the passes and what they found (outliers, activations, saturations) are counted once, at the session
+ *  whose scratch was used; rows and times at each.
+ *  @param[out] stats struct_size set by the caller. @return OK or INVALID_ARGUMENT. */
 OTR_API otr_status otr_session_stats(const otr_session *session, otr_stats *stats);
 
 /* ---- the operation itself -------------------------------------------------------------------------------------- */
