@@ -172,7 +172,7 @@ static otr_status put_keys(conversion *c) {
   otr_gguf_put_f32(c->writer, "outrider.outliers.value", c->result->outliers.value);
   OTR_TRY(put_own_rules(c));
   otr_gguf_put_string(c->writer, "outrider.rope.order", "half");
-  otr_gguf_put_u32(c->writer, "outrider.verify.tokens", OTR_VERIFY_TOKENS);
+  otr_gguf_put_u32(c->writer, "outrider.verify.tokens", (uint32_t)otr_verify_count(source_config(c->source)));
   otr_gguf_put_string(c->writer, "outrider.verify.sha256", NO_HASH);
   return OTR_STATUS_OK;
 }

@@ -55,26 +55,27 @@ static const struct argp argp = {
 typedef struct trace {
   float *hidden;  // [n_layers + 1, n, dim]
   float *logits;  // [n, vocab]
+  int32_t n;
 } trace;
 
 static otr_status eval_trace(const tool_model *model, otr_session *session, trace *out) {
   const otr_model_info *info = &model->info;
   int32_t ids[OTR_VERIFY_TOKENS], n_rows = 0;
-  const size_t values = (size_t)(info->n_layers + 1) * OTR_VERIFY_TOKENS * (size_t)info->dim;
-  for (int32_t i = 0; i < OTR_VERIFY_TOKENS; i++) ids[i] = otr_verify_token(i, info->vocab);
+  const size_t values = (size_t)(info->n_layers + 1) * (size_t)out->n * (size_t)info->dim;
+  for (int32_t i = 0; i < out->n; i++) ids[i] = otr_verify_token(i, info->vocab);
   OTR_TRY(tool_allocate(values, sizeof(float), (void **)&out->hidden));
-  OTR_TRY(tool_allocate((size_t)OTR_VERIFY_TOKENS * (size_t)info->vocab, sizeof(float), (void **)&out->logits));
-  OTR_TRY(otr_session_eval(session, ids, OTR_VERIFY_TOKENS, out->logits));
+  OTR_TRY(tool_allocate((size_t)out->n * (size_t)info->vocab, sizeof(float), (void **)&out->logits));
+  OTR_TRY(otr_session_eval(session, ids, out->n, out->logits));
   const float *hidden = otr_session_hidden(session, &n_rows);
-  if (!hidden || n_rows != OTR_VERIFY_TOKENS) return otr_fail(OTR_STATUS_INTERNAL, "no hidden states");
+  if (!hidden || n_rows != out->n) return otr_fail(OTR_STATUS_INTERNAL, "no hidden states");
   memcpy(out->hidden, hidden, values * sizeof(float));
   return OTR_STATUS_OK;
 }
 
 static otr_status take_trace(const tool_model *model, trace *out) {
   otr_session *session;
-  *out = (trace){0};
-  OTR_TRY(tool_session(model, OTR_VERIFY_TOKENS, OTR_VERIFY_TOKENS, 1, &session));
+  *out = (trace){.n = otr_verify_count(&model->model->config)};
+  OTR_TRY(tool_session(model, out->n, out->n, 1, &session));
   otr_status status = eval_trace(model, session, out);
   otr_session_destroy(session);
   return status;
@@ -88,8 +89,8 @@ static size_t first_difference(const float *a, const float *b, size_t n) {
 }
 
 static void describe(const otr_model_info *info, const trace *device, const trace *reference, char text[256]) {
-  const size_t dim = (size_t)info->dim, layer = OTR_VERIFY_TOKENS * dim, vocab = (size_t)info->vocab;
-  const size_t values = (size_t)(info->n_layers + 1) * layer, n_logits = OTR_VERIFY_TOKENS * vocab;
+  const size_t dim = (size_t)info->dim, layer = (size_t)device->n * dim, vocab = (size_t)info->vocab;
+  const size_t values = (size_t)(info->n_layers + 1) * layer, n_logits = (size_t)device->n * vocab;
   size_t at = first_difference(device->hidden, reference->hidden, values);
   if (at < values) {
     const char *place = at / layer == (size_t)info->n_layers ? "the final norm" : "the input of block";

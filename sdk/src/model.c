@@ -285,13 +285,14 @@ otr_status otr_model_digest(const otr_model *m, uint8_t digest[32]) {
 static otr_status hash_logits(otr_model *m, char actual[65]) {
   otr_session_params params = {.struct_size = sizeof params, .n_ctx = OTR_CHUNK, .n_batch = OTR_VERIFY_TOKENS};
   otr_session *s;
-  size_t n = (size_t)OTR_VERIFY_TOKENS * (size_t)m->config.vocab;
+  int32_t count = otr_verify_count(&m->config);
+  size_t n = (size_t)count * (size_t)m->config.vocab;
   int32_t tokens[OTR_VERIFY_TOKENS];
-  for (int32_t i = 0; i < OTR_VERIFY_TOKENS; i++) tokens[i] = otr_verify_token(i, m->config.vocab);
+  for (int32_t i = 0; i < count; i++) tokens[i] = otr_verify_token(i, m->config.vocab);
   float *logits = otr_memory_take_array(&m->runtime->memory, n, sizeof *logits);
   if (!logits) return OTR_STATUS_NO_MEMORY;
   otr_status status = otr_session_create(m, &params, &s);
-  if (status == OTR_STATUS_OK) status = otr_session_eval(s, tokens, OTR_VERIFY_TOKENS, logits);
+  if (status == OTR_STATUS_OK) status = otr_session_eval(s, tokens, count, logits);
   if (status == OTR_STATUS_OK) {
     otr_sha256 sha;
     uint8_t digest[32];

@@ -51,6 +51,10 @@ otr_status otr_plan_session(otr_model *model, const otr_session_params *params, 
 otr_status otr_model_digest(const otr_model *model, uint8_t digest[32]);
 
 #define OTR_VERIFY_TOKENS 32
+/** How many ids the verify hash is of: fewer for a model whose position table is shorter. */
+static inline int32_t otr_verify_count(const otr_config *c) {
+  return c->n_positions > 0 && c->n_positions < OTR_VERIFY_TOKENS ? c->n_positions : OTR_VERIFY_TOKENS;
+}
 /** The fixed ids of the verify hash: (i * 7919 + 13) mod vocab. */
 static inline int32_t otr_verify_token(int32_t i, int32_t vocab) {
   return (int32_t)((i * 7919LL + 13) % vocab);

@@ -439,7 +439,8 @@ OTR_API int32_t otr_session_position(const otr_session *session);
 /** @return positions that can still be appended. */
 OTR_API int32_t otr_session_room(const otr_session *session);
 /** Forgets everything from `position` on (0 <= position <= otr_session_position). Allocates nothing.
- *  @return OK, INVALID_ARGUMENT (also when `position` lies among dropped pages). */
+ *  @return OK, INVALID_ARGUMENT (also when `position` lies inside the span that slides dropped from, first to last
+ *  dropped page: what would stay there has lost its past. Its two ends can be gone back to). */
 OTR_API otr_status otr_session_truncate(otr_session *session, int32_t position);
 /** Forgets everything: truncate to 0, statistics and a pending cancel too. */
 OTR_API void otr_session_reset(otr_session *session);
