@@ -259,7 +259,7 @@ START_TEST(every_allocation_may_fail) {
 END_TEST
 
 START_TEST(allocations_of_the_self_check_may_fail) {
-  fail_each("auto", 1, 13);
+  fail_each("auto", 1, 31);
 }
 END_TEST
 
