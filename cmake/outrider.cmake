@@ -65,6 +65,23 @@ function(outrider_want_x86 result)
   set(${result} ${able} PARENT_SCOPE)
 endfunction()
 
+# The same for the NEON kernels.
+function(outrider_want_neon result)
+  set(${result} OFF PARENT_SCOPE)
+  if(OUTRIDER_NEON STREQUAL "OFF")
+    return()
+  endif()
+  set(able OFF)
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$" AND CMAKE_SIZEOF_VOID_P EQUAL 8)
+    check_c_compiler_flag("-march=armv8.2-a+dotprod+i8mm" OUTRIDER_CC_HAS_I8MM)
+    set(able ${OUTRIDER_CC_HAS_I8MM})
+  endif()
+  if(OUTRIDER_NEON STREQUAL "ON" AND NOT able)
+    message(FATAL_ERROR "OUTRIDER_NEON=ON: not a 64-bit Arm target, or the compiler lacks -march=armv8.2-a+dotprod+i8mm")
+  endif()
+  set(${result} ${able} PARENT_SCOPE)
+endfunction()
+
 # outrider_test(<name> quick|full SOURCES <file>... [LIBRARIES <target>...] [ARGUMENTS <arg>...] [TIMEOUT <seconds>]
 #               [THREADS]): a program of the tests folder and its ctest of the same name. It gets outrider_core and Check.
 # Exit status 77 is "skipped". THREADS adds the label that the tsan run selects, and the program to the target

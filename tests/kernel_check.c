@@ -9,8 +9,38 @@
 #include <time.h>
 
 #include "self_check.h"
+
+/* The thread's rounding mode and flush bits, and an odd value of them: rounding down, flushing, and on Arm the other
+ * half precision. */
 #if defined(__SSE2__)
 #include <xmmintrin.h>
+#define HAS_FLOAT_MODE 1
+typedef unsigned int control;
+#define CONTROL_BITS 0xffc0u /* the others tell what happened */
+static control control_read(void) {
+  return _mm_getcsr();
+}
+static void control_write(control value) {
+  _mm_setcsr(value);
+}
+static control control_odd(control now) {
+  return (now | 0x8040u) ^ 0x2000u;
+}
+#elif defined(__aarch64__)
+#define HAS_FLOAT_MODE 1
+typedef uint64_t control;
+#define CONTROL_BITS 0x07c00000u
+static control control_read(void) {
+  control value;
+  __asm__ volatile("mrs %0, fpcr" : "=r"(value)::"memory");
+  return value;
+}
+static void control_write(control value) {
+  __asm__ volatile("msr fpcr, %0" ::"r"(value) : "memory");
+}
+static control control_odd(control now) {
+  return now | 0x05800000u;
+}
 #endif
 
 static struct {
@@ -58,18 +88,18 @@ START_TEST(self_check_passes) {
 }
 END_TEST
 
-#if defined(__SSE2__)
+#if HAS_FLOAT_MODE
 /* A submit by a caller who flushes subnormals and rounds down. */
 static otr_status (*plain_submit)(otr_device *, otr_prepared *, const otr_step *, otr_step_result *);
 static bool mode_was_kept;
 
 static otr_status odd_submit(otr_device *device, otr_prepared *prepared, const otr_step *step,
                              otr_step_result *result) {
-  unsigned int before = _mm_getcsr(), odd = (before | 0x8040u) ^ 0x2000u;
-  _mm_setcsr(odd);
+  control before = control_read(), odd = control_odd(before);
+  control_write(odd);
   otr_status status = plain_submit(device, prepared, step, result);
-  mode_was_kept = mode_was_kept && (_mm_getcsr() & 0xffc0u) == (odd & 0xffc0u);
-  _mm_setcsr(before);
+  mode_was_kept = mode_was_kept && (control_read() & CONTROL_BITS) == (odd & CONTROL_BITS);
+  control_write(before);
   return status;
 }
 
@@ -93,7 +123,7 @@ static void check_odd_mode(subjects *s, otr_device *device, const otr_case *c) {
 
 /* The caller's rounding mode and flush bits neither show in the results nor change. */
 START_TEST(float_mode_is_kept) {
-#if defined(__SSE2__)
+#if HAS_FLOAT_MODE
   subjects s;
   open_all(&s);
   for (int code = 0; code < OTR_OP_COUNT; ++code) {

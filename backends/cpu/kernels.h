@@ -48,6 +48,7 @@ typedef struct otr_host_weight {
  *  are feature 0 with x = 0, which adds nothing. */
 #define OTR_LANE_OUTLIERS 8
 typedef struct otr_outlier_lanes {
+  int32_t count[4];  /* outliers of each lane */
   int32_t rounds[2]; /* most outliers of lanes 0 and 2, of lanes 1 and 3; rounds[0] = -1: too many for this form */
   int32_t feature[4][OTR_LANE_OUTLIERS];
   float x[4][OTR_LANE_OUTLIERS]; /* x16 * 2^e_i: exact, and so are its products */

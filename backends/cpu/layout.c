@@ -65,10 +65,10 @@ void otr_quantized_group(const otr_quantized *out, int32_t row) {
   otr_outlier_lanes *l = &out->lanes[row];
   const int32_t *index = out->out_index + (size_t)row * (size_t)out->k;
   const float *value = out->out_value + (size_t)row * (size_t)out->k;
-  int32_t count[4] = {0}, n = out->n_out[row];
+  int32_t n = out->n_out[row];
   memset(l, 0, sizeof *l);
   for (int32_t j = 0; j < n; j++) {
-    int32_t lane = index[j] % 4, at = count[lane]++;
+    int32_t lane = index[j] % 4, at = l->count[lane]++;
     if (at == OTR_LANE_OUTLIERS) {
       l->rounds[0] = -1;
       return;
@@ -76,8 +76,8 @@ void otr_quantized_group(const otr_quantized *out, int32_t row) {
     l->feature[lane][at] = index[j];
     l->x[lane][at] = value[j] * out->pow2e[row];
   }
-  l->rounds[0] = count[0] > count[2] ? count[0] : count[2];
-  l->rounds[1] = count[1] > count[3] ? count[1] : count[3];
+  l->rounds[0] = l->count[0] > l->count[2] ? l->count[0] : l->count[2];
+  l->rounds[1] = l->count[1] > l->count[3] ? l->count[1] : l->count[3];
 }
 
 size_t otr_rounded_bytes(int32_t max_rows, int32_t k) {

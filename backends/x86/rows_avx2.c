@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "rows_x86.h"
+#include "rows.h"
 #include "vec_avx2.h"
 #include "vec_common.h"
 

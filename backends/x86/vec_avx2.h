@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Sixteen f32 at once, AVX2: two ymm. The same names as vec_avx512.h; rows.inc and attention.inc are written in them.
+/* Sixteen f32 at once, AVX2: two ymm. The same names as vec_avx512.h; backends/simd is written in them.
  * vf: 16 f32, vi: 16 int32, vm: 16 truth values; tv: the vector of the attention's tiles. */
 #ifndef OTR_VEC_AVX2_H
 #define OTR_VEC_AVX2_H
 
 #include <immintrin.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -177,5 +178,7 @@ VEC_FN tv tv_fma_exact(float a, tv b, tv acc) { return _mm256_fmadd_ps(_mm256_se
 VEC_FN tv tv_add(tv x, tv y) { return _mm256_add_ps(x, y); }
 VEC_FN void tv_store(float *p, tv x) { _mm256_storeu_ps(p, x); }
 // clang-format on
+
+#include "vec_x86.h"
 
 #endif

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Sixteen f32 at once, AVX-512: one zmm. The same names as vec_avx2.h; rows.inc and attention.inc are written in them.
+/* Sixteen f32 at once, AVX-512: one zmm. The same names as vec_avx2.h; backends/simd is written in them.
  * vf: 16 f32, vi: 16 int32, vm: 16 truth values; tv: the vector of the attention's tiles. */
 #ifndef OTR_VEC_AVX512_H
 #define OTR_VEC_AVX512_H
 
 #include <immintrin.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 /* One operation a line, to be read beside the other header. */
@@ -109,5 +110,7 @@ VEC_FN tv tv_fma_exact(float a, tv b, tv acc) { return _mm512_fmadd_ps(_mm512_se
 VEC_FN tv tv_add(tv a, tv b) { return _mm512_add_ps(a, b); }
 VEC_FN void tv_store(float *p, tv x) { _mm512_storeu_ps(p, x); }
 // clang-format on
+
+#include "vec_x86.h"
 
 #endif

@@ -7,7 +7,7 @@
 
 #include "cpu_features.h"
 #include "linear_x86.h"
-#include "rows_x86.h"
+#include "rows.h"
 #include "status.h"
 
 #define KERNELS(isa_text, linears, linears16, rows)                                                           \
@@ -15,7 +15,7 @@
     .isa = isa_text, .norm = otr_norm_##rows, .quantize = otr_quantize_##rows, .round16 = otr_round16_##rows, \
     .linear = otr_linear_##linears, .linear_scratch = otr_linear_scratch_##linears,                           \
     .linear16 = otr_linear16_##linears16, .rope = otr_rope_##rows, .attention = otr_attention_##rows,         \
-    .attention_scratch = otr_attention_scratch_##rows, .attention_rows = OTR_ATTENTION_ROWS_X86,              \
+    .attention_scratch = otr_attention_scratch_##rows, .attention_rows = OTR_ATTENTION_ROWS,              \
     .glu = otr_glu_##rows, .act = otr_act_##rows, .add = otr_add_##rows                                       \
   }
 

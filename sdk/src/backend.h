@@ -90,5 +90,6 @@ const otr_backend *const *otr_backends(void);
 
 extern const otr_backend otr_cpu_backend; /* the reference */
 extern const otr_backend otr_x86_backend; /* where OUTRIDER_X86 is defined */
+extern const otr_backend otr_neon_backend; /* where OUTRIDER_NEON is defined */
 
 #endif

@@ -7,6 +7,9 @@ static const otr_backend *const backends[] = {
 #if OUTRIDER_X86
     &otr_x86_backend,
 #endif
+#if OUTRIDER_NEON
+    &otr_neon_backend,
+#endif
     &otr_cpu_backend,
     NULL,
 };

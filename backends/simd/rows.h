@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The x86 kernels but for the linears, one set for each ISA; entries of the table of kernels.h. */
-#ifndef OTR_ROWS_X86_H
-#define OTR_ROWS_X86_H
+/* The kernels but for the linears, one set for each ISA (rows.inc, attention.inc); entries of the table of kernels.h.
+ */
+#ifndef OTR_ROWS_H
+#define OTR_ROWS_H
 
 #include "kernels.h"
 
-#define OTR_ATTENTION_ROWS_X86 24 /* with any group whole tiles of 6 and of 3 query rows */
+#define OTR_ATTENTION_ROWS 24 /* with any group whole tiles of 6 and of 3 query rows */
 
-#define OTR_ROWS_X86(isa)                                                                                           \
+#define OTR_ROWS(isa)                                                                                               \
   void otr_norm_##isa(otr_found *found, float *out, const float *x, const float *gain, const float *bias,           \
                       otr_norm_kind kind, float eps, int32_t width, int32_t n_rows);                                \
   void otr_quantize_##isa(otr_found *found, const otr_quantized *out, const float *x, otr_rule rule, int32_t r0,    \
@@ -21,8 +22,11 @@
   void otr_act_##isa(otr_found *found, float *out, const float *x, size_t n, otr_act_kind act);                     \
   void otr_add_##isa(otr_found *found, float *x, const float *y, size_t n);
 
-OTR_ROWS_X86(avx2)
-OTR_ROWS_X86(avx512)
-#undef OTR_ROWS_X86
+/* x86 */
+OTR_ROWS(avx2)
+OTR_ROWS(avx512)
+/* 64-bit Arm */
+OTR_ROWS(neon)
+#undef OTR_ROWS
 
 #endif

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The contract's scalar functions (numerics.h) on sixteen values, in the names of vec_avx2.h or vec_avx512.h. Every
- * product and sum rounds on its own, in the order of the scalar text; division and comparison are the IEEE ones. */
+/* The contract's scalar functions (numerics.h) on sixteen values, in the names of an ISA's vec_<isa>.h. Every product
+ * and sum rounds on its own, in the order of the scalar text; division and comparison are the IEEE ones. */
 #ifndef OTR_VEC_COMMON_H
 #define OTR_VEC_COMMON_H
 
@@ -34,9 +34,9 @@ VEC_FN vf vf_get_f16(const uint16_t *p, int n) {
   if (n >= 16) return vf_load_f16(p);
   return n > 0 ? vf_load_f16_part(p, n) : vf_zero();
 }
-VEC_FN void vf_put_f16(uint16_t *p, __m256i h, int n) {
+VEC_FN void vf_put_f16(uint16_t *p, vh h, int n) {
   if (n >= 16) {
-    _mm256_storeu_si256((__m256i *)(void *)p, h);
+    vh_store(p, h);
   } else if (n > 0) {
     vf_store_f16_part(p, h, n);
   }
@@ -47,20 +47,6 @@ VEC_FN vi vf_abs_bits(vf x) {
 }
 VEC_FN vf vf_negate(vf x) {
   return vf_of_bits(vi_xor(vi_bits(x), vi_constant(0x80000000u)));
-}
-
-/** The end of lanesum<16 ...>: h = 8, 4, 2, 1 (h = 8 made by vf_fold_sum). */
-VEC_FN float vf_sum_lanes(vf x) {
-  __m256 y = vf_fold_sum(x);
-  __m128 z = _mm_add_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
-  z = _mm_add_ps(z, _mm_movehl_ps(z, z));
-  return _mm_cvtss_f32(_mm_add_ss(z, _mm_movehdup_ps(z)));
-}
-VEC_FN float vf_largest(vf x) {
-  __m256 y = vf_fold_max(x);
-  __m128 z = _mm_max_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
-  z = _mm_max_ps(z, _mm_movehl_ps(z, z));
-  return _mm_cvtss_f32(_mm_max_ss(z, _mm_movehdup_ps(z)));
 }
 
 /** tidy(x); worst: largest bits of |x| so far. */
@@ -75,7 +61,7 @@ VEC_FN void vec_note(otr_found *found, vi worst) {
 }
 
 /** The f16 bits of x, as otr_f16_bits. */
-VEC_FN __m256i vf_f16_bits(vf x) {
+VEC_FN vh vf_f16_bits(vf x) {
   vf y = vf_max(vf_min(x, vf_constant(OTR_BITS_F16_MAX)), vf_constant(OTR_BITS_F16_MAX | 0x80000000u));
   vm normal = vi_gt(vf_abs_bits(x), vi_constant(OTR_BITS_F16_MIN - 1));
   return vf_to_f16(vf_keep(normal, y));
@@ -85,7 +71,7 @@ VEC_FN vf vf_round_weight(vf x) {
   return vf_from_f16(vf_to_f16(vf_keep(vf_ge(x, vf_constant(OTR_BITS_F16_MIN)), x)));
 }
 VEC_FN uint32_t vf_f16_saturated(vf x) {
-  return (uint32_t)__builtin_popcount(vm_bits(vi_gt(vf_abs_bits(x), vi_constant(OTR_BITS_F16_MAX))));
+  return vm_count(vi_gt(vf_abs_bits(x), vi_constant(OTR_BITS_F16_MAX)));
 }
 
 /* exp is a chain of twenty operations. VEC_GROUP vectors go through it side by side, so that a core has something to do
