@@ -9,66 +9,21 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "counted_heap.h"
 #include "outrider/outrider.h"
 #include "tiny_model.h"
 
 /* ---- what is counted --------------------------------------------------------------------------------------------- */
 
-static atomic_long heap_calls, heap_held; /* malloc and its kin, called by the library and this program */
-static atomic_long calls, held;           /* the caller's allocator */
-static atomic_long taken, fail_at;        /* its allocations, and which of them fails; negative: none */
-
-void *__real_malloc(size_t bytes);
-void *__real_calloc(size_t n, size_t bytes);
-void *__real_realloc(void *memory, size_t bytes);
-int __real_posix_memalign(void **out, size_t alignment, size_t bytes);
-void *__real_aligned_alloc(size_t alignment, size_t bytes);
-void __real_free(void *memory);
-void *__wrap_malloc(size_t bytes);
-void *__wrap_calloc(size_t n, size_t bytes);
-void *__wrap_realloc(void *memory, size_t bytes);
-int __wrap_posix_memalign(void **out, size_t alignment, size_t bytes);
-void *__wrap_aligned_alloc(size_t alignment, size_t bytes);
-void __wrap_free(void *memory);
-
-static void *counted(void *memory) {
-  heap_calls++;
-  if (memory != NULL) heap_held++;
-  return memory;
-}
-
-void *__wrap_malloc(size_t bytes) {
-  return counted(__real_malloc(bytes));
-}
-void *__wrap_calloc(size_t n, size_t bytes) {
-  return counted(__real_calloc(n, bytes));
-}
-void *__wrap_aligned_alloc(size_t alignment, size_t bytes) {
-  return counted(__real_aligned_alloc(alignment, bytes));
-}
-void *__wrap_realloc(void *memory, size_t bytes) {
-  heap_calls++;
-  if (memory == NULL) heap_held++;
-  return __real_realloc(memory, bytes);
-}
-int __wrap_posix_memalign(void **out, size_t alignment, size_t bytes) {
-  int error = __real_posix_memalign(out, alignment, bytes);
-  heap_calls++;
-  if (error == 0) heap_held++;
-  return error;
-}
-void __wrap_free(void *memory) {
-  heap_calls++;
-  if (memory != NULL) heap_held--;
-  __real_free(memory);
-}
+static atomic_long calls, held;    /* the caller's allocator */
+static atomic_long taken, fail_at; /* its allocations, and which of them fails; negative: none */
 
 static void *counting_allocate(void *user, size_t bytes, size_t alignment) {
   void *memory = NULL;
   (void)user;
   calls++;
   if (taken++ == fail_at) return NULL;
-  if (__real_posix_memalign(&memory, alignment < sizeof(void *) ? sizeof(void *) : alignment, bytes) != 0) return NULL;
+  if (heap_real_memalign(&memory, alignment < sizeof(void *) ? sizeof(void *) : alignment, bytes) != 0) return NULL;
   memset(memory, 0xa5, bytes);
   held += (long)bytes;
   return memory;
@@ -78,7 +33,7 @@ static void counting_release(void *user, void *memory, size_t bytes) {
   (void)user;
   calls++;
   held -= (long)bytes;
-  __real_free(memory);
+  heap_real_free(memory);
 }
 
 /* ---- a model in memory ------------------------------------------------------------------------------------------- */

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hf_files.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "json_read.h"
 #include "status.h"
 
 #define PATH_ROOM 4096
@@ -31,15 +31,13 @@ otr_status hf_read_json(const char *directory, const char *name, int optional, j
   *out = NULL;
   OTR_TRY(path_of(path, directory, name));
   if (optional && !has_file(directory, name)) return OTR_STATUS_OK;
-  *out = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
-  if (*out != NULL && json_is_object(*out)) return OTR_STATUS_OK;
-  enum json_error_code code = *out == NULL ? json_error_code(&error) : json_error_invalid_syntax;
-  bool is_object = *out == NULL;
+  otr_status status = json_read_file(path, 0, out, &error);
+  if (status == OTR_STATUS_OK && json_is_object(*out)) return OTR_STATUS_OK;
   json_decref(*out);
   *out = NULL;
-  if (code == json_error_cannot_open_file) return otr_fail(OTR_STATUS_IO, "%s: cannot be opened", path);
-  if (code == json_error_out_of_memory) return otr_fail(OTR_STATUS_NO_MEMORY, "%s: no memory", path);
-  return otr_fail(OTR_STATUS_BAD_FORMAT, "%s: %s", path, is_object ? error.text : "it is no JSON object");
+  if (status == OTR_STATUS_OK) return otr_fail(OTR_STATUS_BAD_FORMAT, "%s: it is no JSON object", path);
+  if (status == OTR_STATUS_BAD_FORMAT) return otr_fail(status, "%s: %s", path, error.text);
+  return status == OTR_STATUS_IO ? otr_fail(status, "%s: cannot be opened", path) : otr_fail_in(status, "%s", path);
 }
 
 static otr_status open_shard(const char *directory, const char *name, otr_memory *memory, hf_shard *shard) {

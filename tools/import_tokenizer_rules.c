@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "import_tokenizer_parts.h"
+#include "json_read.h"
 #include "status.h"
 
 #define SPACE "\xe2\x96\x81" /* U+2581, SentencePiece's space */
@@ -24,8 +25,8 @@ bool parts_flag(const json_t *object, const char *key, bool missing) {
 
 otr_status parts_parse(const char *text, size_t n_bytes, json_t **out) {
   json_error_t error;
-  *out = json_loadb(text, n_bytes, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
-  if (*out != NULL) return OTR_STATUS_OK;
+  otr_status status = json_read_text(text, n_bytes, JSON_ALLOW_NUL, out, &error);
+  if (status != OTR_STATUS_BAD_FORMAT) return status;
   return otr_fail(OTR_STATUS_BAD_FORMAT, "line %d, column %d: %s", error.line, error.column, error.text);
 }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "safetensors.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "json_read.h"
 #include "status.h"
 
 #define LENGTH_BYTES 8
@@ -129,10 +129,11 @@ static otr_status check_cover(safetensors *file, uint64_t begin, uint64_t end) {
 /* jansson ends a nesting deeper than 2048 itself. */
 static otr_status read_json(safetensors *file, const uint8_t *header, size_t n) {
   json_error_t error;
-  json_t *root = json_loadb((const char *)header, n, JSON_REJECT_DUPLICATES, &error);
+  json_t *root;
+  otr_status status = json_read_text(header, n, 0, &root, &error);
   file->names = root;
-  if (root == NULL && json_error_code(&error) == json_error_out_of_memory) return OTR_STATUS_NO_MEMORY;
-  if (root == NULL)
+  if (status == OTR_STATUS_NO_MEMORY) return status;
+  if (status != OTR_STATUS_OK)
     return otr_fail(OTR_STATUS_BAD_FORMAT, "the header is not valid JSON: %s (at byte %d)", error.text, error.position);
   if (!json_is_object(root)) return otr_fail(OTR_STATUS_BAD_FORMAT, "the header is no JSON object");
   if (json_object_size(root) > SAFETENSORS_MAX_TENSORS)

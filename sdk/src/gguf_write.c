@@ -246,7 +246,8 @@ static otr_status make_header(otr_gguf_writer *writer) {
   memcpy(p + FIXED_BYTES, writer->keys.bytes, writer->keys.n);
   if (writer->tensors.n > 0) memcpy(p + FIXED_BYTES + writer->keys.n, writer->tensors.bytes, writer->tensors.n);
   otr_status status = otr_gguf_parse(p, n, otr_gguf_writer_bytes(writer), &writer->memory, &writer->gguf);
-  return status == OTR_STATUS_OK ? status : otr_fail_in(OTR_STATUS_INVALID_ARGUMENT, "%s", writer->path);
+  if (status == OTR_STATUS_BAD_FORMAT) status = OTR_STATUS_INVALID_ARGUMENT; /* what was put is the caller's */
+  return status == OTR_STATUS_OK ? status : otr_fail_in(status, "%s", writer->path);
 }
 
 otr_status otr_gguf_writer_header(otr_gguf_writer *writer, const otr_gguf **out) {
