@@ -16,7 +16,7 @@ awk -v archive="$2" '
     if ($1 !~ /^0x/) name = $1
     first = $1 ~ /^0x/ ? 1 : 2
     if (index($0, archive "(") == 0 || $first !~ /^0x/ || $(first + 1) !~ /^0x/) next
-    if ($first ~ /^0x0*$/) next # debug information: not loaded
+    if ($first ~ /^0x0*$/ || name ~ /^\.(comment|debug|note)/) next # not loaded
     bytes = hex($(first + 1))
     if (name ~ /^\.bss|^COMMON/) zeroed += bytes
     else if (name ~ /^\.data\.rel\.ro|^\.rodata|^\.text|^\.eh_frame|^\.init_array|^\.fini_array/) constant += bytes

@@ -14,7 +14,7 @@ fi
 target=("$@")
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-small="-Os -DNDEBUG -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables"
+small="-Os -DNDEBUG -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables -fno-unwind-tables"
 
 quiet() { "$@" >"$folder/log" 2>&1 || { cat "$folder/log" >&2; fail "FAILED: $*"; }; }
 
