@@ -83,15 +83,17 @@ static size_t rounded_bytes(const otr_device *device, int32_t max_rows, int32_t 
 
 static size_t q16_bytes(const otr_device *device, int32_t max_rows, int32_t width) {
   (void)device;
-  return (size_t)max_rows * (size_t)width * sizeof(uint16_t);
+  size_t bytes;
+  if (!otr_size_mul((size_t)max_rows, (size_t)width * sizeof(uint16_t), &bytes)) return 0;
+  return bytes;
 }
 
 static size_t kv_page_bytes(const otr_device *device, const otr_kv_shape *s) {
   (void)device;
   size_t bytes;
-  if (!otr_size_mul(otr_page_head_halves(s) * 2 * sizeof(uint16_t), (size_t)s->n_layers * (size_t)s->n_kv_heads,
-                    &bytes) ||
-      !otr_size_add(bytes, OTR_PAGE_SLACK, &bytes) || !otr_size_round(bytes, 256, &bytes))
+  if (!otr_size_mul(otr_page_head_halves(s) * 2 * sizeof(uint16_t), (size_t)s->n_layers, &bytes) ||
+      !otr_size_mul(bytes, (size_t)s->n_kv_heads, &bytes) || !otr_size_add(bytes, OTR_PAGE_SLACK, &bytes) ||
+      !otr_size_round(bytes, 256, &bytes))
     return 0;
   return bytes;
 }

@@ -28,15 +28,6 @@ static int32_t slot_width(const otr_config *c, otr_slot slot) {
   }
 }
 
-static otr_status place(otr_forward *f, size_t n, size_t size, otr_ref *ref) {
-  size_t bytes, at;
-  if (!otr_size_mul(n, size, &bytes) || !otr_size_round(f->activation_bytes, 256, &at) ||
-      !otr_size_add(at, bytes, &f->activation_bytes))
-    return otr_fail(OTR_STATUS_NO_MEMORY, "a session of this size is too large for this machine's addresses");
-  *ref = (otr_ref){f->activations, at};
-  return OTR_STATUS_OK;
-}
-
 static int32_t widest_input(const otr_config *c) {
   int32_t k = 0;
   for (int32_t slot = 0; slot < OTR_SLOTS; slot++)
@@ -56,28 +47,25 @@ static bool has_type(const otr_model *m, otr_weight_type type) {
   return false;
 }
 
-/** Lays out all activations in one buffer; with f->activations NULL it only measures. */
-static otr_status lay_out(otr_model *m, const otr_forward_params *p, otr_forward *f) {
+/** Lays out all activations in one buffer; with that NULL it only measures. */
+static otr_status lay_out(otr_model *m, const otr_forward_params *p, otr_buffer *buffer, otr_forward *f) {
   const otr_config *c = &m->config;
   otr_device *device = m->runtime->device;
-  size_t rows = (size_t)p->max_rows, logits = (size_t)p->max_logits;
-  f->activation_bytes = 0;
+  otr_arena *a = &f->activations;
+  size_t rows = (size_t)p->max_rows, logits = (size_t)p->max_logits, dim = (size_t)c->dim;
+  int32_t widest = widest_input(c);
+  *a = otr_arena_in(buffer);
   for (int32_t i = 0; i < OTR_SLOTS; i++)
-    OTR_TRY(place(f, rows * (size_t)slot_width(c, (otr_slot)i), sizeof(float), &f->slot[i]));
-  size_t quantized = device->ops->quantized_bytes(device, p->max_rows, widest_input(c));
-  size_t rounded = device->ops->rounded_bytes(device, p->max_rows, widest_input(c));
-  if (has_type(m, OTR_WEIGHT_INT8)) OTR_TRY(place(f, quantized, 1, &f->quantized));
-  if (has_type(m, OTR_WEIGHT_F16)) OTR_TRY(place(f, rounded, 1, &f->rounded));
-  OTR_TRY(place(f, device->ops->q16_bytes(device, p->max_rows, c->n_heads * c->head_dim), 1, &f->q16));
-  OTR_TRY(place(f, logits * (size_t)c->dim, sizeof(float), &f->selected));
-  OTR_TRY(place(f, logits * (size_t)c->vocab, sizeof(float), &f->logits));
-  if (p->keep_hidden) {
-    size_t hidden;
-    if (!otr_size_mul(rows * (size_t)c->dim, (size_t)c->n_layers + 1, &hidden))
-      return otr_fail(OTR_STATUS_NO_MEMORY, "hidden states are too large");
-    OTR_TRY(place(f, hidden, sizeof(float), &f->hidden));
-  }
-  return OTR_STATUS_OK;
+    f->slot[i] = otr_arena_place(a, rows, (size_t)slot_width(c, (otr_slot)i), sizeof(float));
+  if (has_type(m, OTR_WEIGHT_INT8))
+    f->quantized = otr_arena_place_layout(a, device->ops->quantized_bytes(device, p->max_rows, widest));
+  if (has_type(m, OTR_WEIGHT_F16))
+    f->rounded = otr_arena_place_layout(a, device->ops->rounded_bytes(device, p->max_rows, widest));
+  f->q16 = otr_arena_place_layout(a, device->ops->q16_bytes(device, p->max_rows, slot_width(c, OTR_SLOT_Q)));
+  f->selected = otr_arena_place(a, logits, dim, sizeof(float));
+  f->logits = otr_arena_place(a, logits, (size_t)c->vocab, sizeof(float));
+  if (p->keep_hidden) f->hidden = otr_arena_place(a, (size_t)c->n_layers + 1, rows, dim * sizeof(float));
+  return otr_arena_check(a, "a session of this size");
 }
 
 /* ---- the program ------------------------------------------------------------------------------------------------- */
@@ -326,9 +314,10 @@ otr_status otr_forward_create(otr_model *m, const otr_forward_params *p, otr_for
   otr_device *device = m->runtime->device;
   *f = (otr_forward){
       .max_rows = p->max_rows, .max_logits = p->max_logits, .keep_hidden = p->keep_hidden, .capacity = most_ops(m)};
-  OTR_TRY(lay_out(m, p, f));
-  OTR_TRY(device->ops->buffer_create(device, f->activation_bytes, &f->activations));
-  OTR_TRY(lay_out(m, p, f));
+  otr_buffer *buffer;
+  OTR_TRY(lay_out(m, p, NULL, f));
+  OTR_TRY(device->ops->buffer_create(device, f->activations.bytes, &buffer));
+  OTR_TRY(lay_out(m, p, buffer, f));
   f->ops = otr_memory_take_array(&m->runtime->memory, (size_t)f->capacity, sizeof *f->ops);
   if (!f->ops) return OTR_STATUS_NO_MEMORY;
   otr_float_mode mode = otr_float_mode_enter();
@@ -345,7 +334,7 @@ void otr_forward_destroy(otr_model *m, otr_forward *f) {
   if (f->head) device->ops->prepared_destroy(device, f->head);
   if (f->body) device->ops->prepared_destroy(device, f->body);
   if (f->ops) otr_memory_give_array(&m->runtime->memory, f->ops, (size_t)f->capacity, sizeof *f->ops);
-  if (f->activations) device->ops->buffer_destroy(device, f->activations);
+  if (f->activations.buffer) device->ops->buffer_destroy(device, f->activations.buffer);
   *f = (otr_forward){0};
 }
 
@@ -354,7 +343,7 @@ otr_status otr_forward_bytes(otr_model *m, const otr_forward_params *p, uint64_t
   otr_memory *memory = &m->runtime->memory;
   otr_forward f = {
       .max_rows = p->max_rows, .max_logits = p->max_logits, .keep_hidden = p->keep_hidden, .capacity = most_ops(m)};
-  OTR_TRY(lay_out(m, p, &f));
+  OTR_TRY(lay_out(m, p, NULL, &f));
   f.ops = otr_memory_take_array(memory, (size_t)f.capacity, sizeof *f.ops);
   if (!f.ops) return OTR_STATUS_NO_MEMORY;
   build(m, &f);
@@ -363,7 +352,7 @@ otr_status otr_forward_bytes(otr_model *m, const otr_forward_params *p, uint64_t
   otr_program head = program_of(m, p, f.ops + f.head_begin, f.n_ops - f.head_begin);
   device->ops->prepared_bytes(device, &body, &parts[0], &parts[1]);
   device->ops->prepared_bytes(device, &head, &parts[2], &parts[3]);
-  *host = f.activation_bytes + (uint64_t)f.capacity * sizeof *f.ops + parts[0] + parts[2];
+  *host = f.activations.bytes + (uint64_t)f.capacity * sizeof *f.ops + parts[0] + parts[2];
   *device_bytes = parts[1] + parts[3];
   otr_memory_give_array(memory, f.ops, (size_t)f.capacity, sizeof *f.ops);
   return OTR_STATUS_OK;

@@ -3,6 +3,7 @@
 #ifndef OTR_FORWARD_H
 #define OTR_FORWARD_H
 
+#include "arena.h"
 #include "model.h"
 
 /** Device memory and programs of one session. */
@@ -10,8 +11,7 @@ typedef struct otr_forward {
   otr_op *ops;
   int32_t n_ops, capacity;
   int32_t head_begin; /* ops from here on make logits of selected rows: the head program */
-  otr_buffer *activations;
-  size_t activation_bytes;
+  otr_arena activations;
   otr_ref slot[OTR_SLOTS];
   otr_ref quantized, rounded, q16;
   otr_ref selected, logits, hidden;

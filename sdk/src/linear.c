@@ -2,6 +2,7 @@
 /* otr_linear: the operation itself, as a program of two operations on whatever device the runtime has. */
 #include <string.h>
 
+#include "arena.h"
 #include "config.h"
 #include "dequantize.h"
 #include "float_mode.h"
@@ -19,7 +20,7 @@ struct otr_linear {
   otr_weight w;
   int32_t max_rows;
   bool batch;
-  otr_buffer *buffer; /* weights and activations */
+  otr_arena arena; /* weights and activations */
   otr_ref x, quantized, y;
   otr_op ops[2];
   otr_prepared *prepared;
@@ -53,33 +54,25 @@ static otr_status check_params(const otr_linear_params *p) {
 
 /* ---- weights ----------------------------------------------------------------------------------------------------- */
 
-/** One buffer for everything, laid out twice: to measure, then to use. */
-static otr_status place(otr_linear *l, size_t *end, size_t n, size_t size, otr_ref *ref) {
-  size_t bytes, at;
-  if (!otr_size_mul(n, size, &bytes) || !otr_size_round(*end, 256, &at) || !otr_size_add(at, bytes, end))
-    return otr_fail(OTR_STATUS_NO_MEMORY, "the linear is too large for this machine's addresses");
-  *ref = (otr_ref){l->buffer, at};
-  return OTR_STATUS_OK;
-}
-
-static otr_status lay_out(otr_linear *l, bool has_bias, size_t *end) {
+/** Weights and activations in one buffer; with that NULL it only measures. */
+static otr_status lay_out(otr_linear *l, bool has_bias, otr_buffer *buffer) {
   otr_weight *w = &l->w;
   otr_device *device = l->runtime->device;
-  size_t n = (size_t)w->n, k = (size_t)w->k, rows = (size_t)l->max_rows;
-  *end = 0;
-  OTR_TRY(place(l, end, n, (size_t)w->row_stride, &w->data));
-  OTR_TRY(place(l, end, n, sizeof(float), &w->scale));
-  if (has_bias) OTR_TRY(place(l, end, n, sizeof(float), &w->bias));
-  if (w->n_static > 0) OTR_TRY(place(l, end, n * (size_t)w->n_static, sizeof(uint16_t), &w->static_cols));
+  otr_arena *a = &l->arena;
+  size_t n = (size_t)w->n, k = (size_t)w->k, rows = (size_t)l->max_rows, n_static = (size_t)w->n_static;
+  *a = otr_arena_in(buffer);
+  w->data = otr_arena_place(a, n, (size_t)w->row_stride, 1);
+  w->scale = otr_arena_place(a, n, 1, sizeof(float));
+  if (has_bias) w->bias = otr_arena_place(a, n, 1, sizeof(float));
+  if (w->n_static > 0) w->static_cols = otr_arena_place(a, n_static, n, sizeof(uint16_t));
   if (w->n_static > 0 && w->n_static < w->k) {
-    OTR_TRY(place(l, end, (size_t)w->n_static, sizeof(int32_t), &w->static_index));
-    OTR_TRY(place(l, end, k, sizeof(int32_t), &w->static_slot));
+    w->static_index = otr_arena_place(a, n_static, 1, sizeof(int32_t));
+    w->static_slot = otr_arena_place(a, k, 1, sizeof(int32_t));
   }
-  OTR_TRY(place(l, end, rows * k, sizeof(float), &l->x));
-  size_t quantized = device->ops->quantized_bytes(device, l->max_rows, w->k);
-  if (quantized == 0) return otr_fail(OTR_STATUS_NO_MEMORY, "the linear is too large for this machine's addresses");
-  OTR_TRY(place(l, end, quantized, 1, &l->quantized));
-  return place(l, end, rows * n, sizeof(float), &l->y);
+  l->x = otr_arena_place(a, rows, k, sizeof(float));
+  l->quantized = otr_arena_place_layout(a, device->ops->quantized_bytes(device, l->max_rows, w->k));
+  l->y = otr_arena_place(a, rows, n, sizeof(float));
+  return otr_arena_check(a, "the linear");
 }
 
 /** One row at a time through a host copy of what belongs to it: q, scale, f16 columns. */
@@ -129,7 +122,7 @@ static otr_status make_rows(otr_linear *l, const row_maker *r) {
   const otr_weight *w = &l->w;
   for (int32_t i = 0; i < w->n; i++) {
     OTR_TRY(r->p->type == OTR_LINEAR_INT8 ? take_int8_row(r, i) : quantize_row(r, w, i));
-    OTR_TRY(device->ops->buffer_write(device, l->buffer, w->data.offset + (size_t)i * (size_t)w->row_stride, r->q,
+    OTR_TRY(device->ops->buffer_write(device, l->arena.buffer, w->data.offset + (size_t)i * (size_t)w->row_stride, r->q,
                                       (size_t)w->row_stride));
     if (!r->p->bias) continue;
     if (otr_is_nonfinite(r->p->bias[i]))
@@ -137,11 +130,11 @@ static otr_status make_rows(otr_linear *l, const row_maker *r) {
     r->biases[i] = otr_tidy(r->p->bias[i]);
   }
   size_t vector = (size_t)w->n * sizeof(float);
-  if (r->p->bias) OTR_TRY(device->ops->buffer_write(device, l->buffer, w->bias.offset, r->biases, vector));
+  if (r->p->bias) OTR_TRY(device->ops->buffer_write(device, l->arena.buffer, w->bias.offset, r->biases, vector));
   if (w->n_static > 0)
-    OTR_TRY(device->ops->buffer_write(device, l->buffer, w->static_cols.offset, r->columns,
+    OTR_TRY(device->ops->buffer_write(device, l->arena.buffer, w->static_cols.offset, r->columns,
                                       (size_t)w->n_static * (size_t)w->n * sizeof(uint16_t)));
-  return device->ops->buffer_write(device, l->buffer, w->scale.offset, r->scales, vector);
+  return device->ops->buffer_write(device, l->arena.buffer, w->scale.offset, r->scales, vector);
 }
 
 static otr_status make_slots(otr_linear *l, const otr_linear_params *p) {
@@ -151,9 +144,10 @@ static otr_status make_slots(otr_linear *l, const otr_linear_params *p) {
   int32_t slot = 0;
   for (int32_t k = 0; k < w->k; k++) {
     int32_t v = slot < w->n_static && p->f16_columns[slot] == k ? slot++ : -1;
-    OTR_TRY(device->ops->buffer_write(device, l->buffer, w->static_slot.offset + (size_t)k * sizeof v, &v, sizeof v));
+    OTR_TRY(
+        device->ops->buffer_write(device, l->arena.buffer, w->static_slot.offset + (size_t)k * sizeof v, &v, sizeof v));
   }
-  return device->ops->buffer_write(device, l->buffer, w->static_index.offset, p->f16_columns,
+  return device->ops->buffer_write(device, l->arena.buffer, w->static_index.offset, p->f16_columns,
                                    (size_t)w->n_static * sizeof(int32_t));
 }
 
@@ -183,10 +177,10 @@ static otr_status make_weights(otr_linear *l, const otr_linear_params *p) {
 
 static otr_status build(otr_linear *l, const otr_linear_params *p, otr_rule rule) {
   otr_device *device = l->runtime->device;
-  size_t bytes;
-  OTR_TRY(lay_out(l, p->bias != NULL, &bytes));
-  OTR_TRY(device->ops->buffer_create(device, bytes, &l->buffer));
-  OTR_TRY(lay_out(l, p->bias != NULL, &bytes));
+  otr_buffer *buffer;
+  OTR_TRY(lay_out(l, p->bias != NULL, NULL));
+  OTR_TRY(device->ops->buffer_create(device, l->arena.bytes, &buffer));
+  OTR_TRY(lay_out(l, p->bias != NULL, buffer));
   OTR_TRY(make_weights(l, p));
   l->ops[0] = (otr_op){.code = OTR_OP_QUANTIZE};
   l->ops[0].u.quantize = (otr_op_quantize){l->quantized, l->x, p->k, rule, l->batch};
@@ -229,7 +223,7 @@ void otr_linear_destroy(otr_linear *l) {
   if (!l) return;
   otr_runtime *r = l->runtime;
   if (l->prepared) r->device->ops->prepared_destroy(r->device, l->prepared);
-  if (l->buffer) r->device->ops->buffer_destroy(r->device, l->buffer);
+  if (l->arena.buffer) r->device->ops->buffer_destroy(r->device, l->arena.buffer);
   otr_memory_give_array(&r->memory, l, 1, sizeof *l);
   atomic_fetch_sub(&r->users, 1);
 }
@@ -243,7 +237,7 @@ static otr_status write_tidy(otr_linear *l, const float *x, size_t n) {
   for (size_t i = 0, count; i < n; i += count) {
     count = n - i < 1024 ? n - i : 1024;
     for (size_t j = 0; j < count; j++) piece[j] = otr_tidy(x[i + j]);
-    OTR_TRY(device->ops->buffer_write(device, l->buffer, l->x.offset + i * sizeof *x, piece, count * sizeof *x));
+    OTR_TRY(device->ops->buffer_write(device, l->arena.buffer, l->x.offset + i * sizeof *x, piece, count * sizeof *x));
   }
   return OTR_STATUS_OK;
 }
@@ -258,7 +252,7 @@ static otr_status run_rows(otr_linear *l, float *y, const float *x, int32_t m) {
   l->last_rows = m;
   if (result.nonfinite_layer != OTR_LAYER_NONE)
     return otr_fail(OTR_STATUS_NONFINITE, "a result of 2^48 or more, or not finite");
-  return device->ops->buffer_read(device, l->buffer, l->y.offset, y, out);
+  return device->ops->buffer_read(device, l->arena.buffer, l->y.offset, y, out);
 }
 
 static otr_status check_input(const float *x, size_t n) {

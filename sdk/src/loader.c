@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "arena.h"
 #include "dequantize.h"
 #include "float_mode.h"
 #include "glob.h"
@@ -23,7 +24,7 @@ typedef struct loader {
   const otr_model_params *params;
   const uint8_t *address; /* of the file, or NULL */
   bool filling;
-  size_t made_bytes; /* placed so far */
+  otr_arena made; /* what is copied or quantized */
   uint64_t done, total;
   uint8_t *used;  /* [n_tensors] 1: some role took it */
   float *scratch; /* [threads, max k] */
@@ -59,15 +60,6 @@ static otr_status check_type(const otr_gguf_tensor *t) {
 }
 
 /* ---- places in the made buffer ----------------------------------------------------------------------------------- */
-
-static otr_status place(loader *l, size_t n, size_t size, otr_ref *ref) {
-  size_t bytes, at;
-  if (!otr_size_mul(n, size, &bytes) || !otr_size_round(l->made_bytes, 256, &at) ||
-      !otr_size_add(at, bytes, &l->made_bytes))
-    return otr_fail(OTR_STATUS_NO_MEMORY, "the model is too large for this machine's addresses");
-  *ref = (otr_ref){l->model->made, at};
-  return OTR_STATUS_OK;
-}
 
 /** Host memory to fill for a place: its own where the host sees the device's memory, else a copy to be written by
  *  close_place. */
@@ -120,7 +112,7 @@ static otr_status load_floats(loader *l, const otr_tensor_view *v, otr_row_order
   size_t n = (size_t)v->n * (size_t)v->k, raw_bytes = (size_t)(v->n == 1 ? t->bytes : t->row_bytes);
   size_t floats = v->n == 1 ? (size_t)(t->bytes / t->row_bytes * t->dims[0]) : (size_t)v->k;
   OTR_TRY(check_type(t));
-  OTR_TRY(place(l, n, sizeof(float), ref));
+  *ref = otr_arena_place(&l->made, (size_t)v->n, (size_t)v->k, sizeof(float));
   if (!l->filling) return OTR_STATUS_OK;
   void *host;
   OTR_TRY(open_place(l, *ref, n * sizeof(float), &host));
@@ -152,7 +144,7 @@ static otr_status load_rows(loader *l, const otr_gguf_tensor *t, size_t rows, si
     l->model->mapped_bytes += l->filling ? 0 : t->bytes;
     return OTR_STATUS_OK;
   }
-  OTR_TRY(place(l, rows, padded_bytes, ref));
+  *ref = otr_arena_place(&l->made, rows, padded_bytes, 1);
   if (!l->filling) {
     l->total += t->bytes;
     return OTR_STATUS_OK;
@@ -199,8 +191,8 @@ static otr_status load_static_index(loader *l, const otr_gguf_tensor *t, otr_wei
   if (t->type != OTR_GGML_I32 || t->n_dims != 1 || t->dims[0] != (uint64_t)w->n_static)
     return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor %s is not %d I32 values", t->name, w->n_static);
   size_t index_bytes = (size_t)w->n_static * sizeof(int32_t), slot_bytes = (size_t)w->k * sizeof(int32_t);
-  OTR_TRY(place(l, (size_t)w->n_static, sizeof(int32_t), &w->static_index));
-  OTR_TRY(place(l, (size_t)w->k, sizeof(int32_t), &w->static_slot));
+  w->static_index = otr_arena_place(&l->made, (size_t)w->n_static, 1, sizeof(int32_t));
+  w->static_slot = otr_arena_place(&l->made, (size_t)w->k, 1, sizeof(int32_t));
   if (!l->filling) return OTR_STATUS_OK;
   void *index, *slot;
   OTR_TRY(open_place(l, w->static_index, index_bytes, &index));
@@ -360,14 +352,9 @@ static otr_status load_quantized(loader *l, const otr_tensor_view *v, const char
   size_t size = w->type == OTR_WEIGHT_INT8 ? 1 : sizeof(uint16_t);
   w->row_stride = (int64_t)(((size_t)w->k * size + 63) / 64 * 64 / size);
   w->n_static = w->type == OTR_WEIGHT_INT8 && columns_all ? w->k : 0;
-  OTR_TRY(place(l, (size_t)w->n, (size_t)w->row_stride * size, &w->data));
-  OTR_TRY(place(l, (size_t)w->n, sizeof(float), &w->scale));
-  if (w->n_static > 0) {
-    size_t columns;
-    if (!otr_size_mul((size_t)w->n, (size_t)w->n_static, &columns))
-      return otr_fail(OTR_STATUS_NO_MEMORY, "tensor %s is too large", t->name);
-    OTR_TRY(place(l, columns, sizeof(uint16_t), &w->static_cols));
-  }
+  w->data = otr_arena_place(&l->made, (size_t)w->n, (size_t)w->row_stride, size);
+  w->scale = otr_arena_place(&l->made, (size_t)w->n, 1, sizeof(float));
+  if (w->n_static > 0) w->static_cols = otr_arena_place(&l->made, (size_t)w->n_static, (size_t)w->n, sizeof(uint16_t));
   otr_weight_job job = {.name = t->name,
                         .ggml_type = t->type,
                         .source_row_bytes = (size_t)t->row_bytes,
@@ -380,7 +367,8 @@ static otr_status load_quantized(loader *l, const otr_tensor_view *v, const char
                         .static_stride = w->n};
   if (!l->filling) {
     l->total += (uint64_t)w->n * t->row_bytes;
-    size_t piece = (size_t)piece_rows(&job) * (size_t)t->row_bytes;
+    size_t piece = 0;
+    if (!otr_size_mul((size_t)piece_rows(&job), (size_t)t->row_bytes, &piece)) l->made.too_large = true;
     if (piece > l->piece_bytes) l->piece_bytes = piece;
     if ((size_t)w->k > l->scratch_floats) l->scratch_floats = (size_t)w->k;
     return OTR_STATUS_OK;
@@ -448,7 +436,7 @@ static otr_status set_rule(void *user, const otr_tensor_rule *rule, int32_t laye
 
 static otr_status walk(loader *l) {
   otr_model *m = l->model;
-  l->made_bytes = 0;
+  l->made = otr_arena_in(m->made);
   if (!l->filling) l->total = 0;
   for (int32_t role = 0; role < OTR_ROLES; role++) {
     const otr_tensor_rule *rule = otr_config_role(&m->config, (otr_role)role);
@@ -460,6 +448,7 @@ static otr_status walk(loader *l) {
     if (!l->used[i])
       return otr_fail(OTR_STATUS_UNSUPPORTED, "tensor %s belongs to no part of a %s model that is known",
                       m->gguf->tensors[i].name, m->config.arch->name);
+  OTR_TRY(otr_arena_check(&l->made, "the model"));
   return m->config.rule_given ? OTR_STATUS_OK : otr_config_rules(&m->config, m->gguf, set_rule, m);
 }
 
@@ -506,8 +495,8 @@ static otr_status fill(loader *l) {
     l->piece = otr_memory_take(l->memory, l->piece_bytes, 64);
     if (!l->piece) return OTR_STATUS_NO_MEMORY;
   }
-  m->made_bytes = l->made_bytes;
-  OTR_TRY(ops->buffer_create(l->device, l->made_bytes, &m->made));
+  m->made_bytes = l->made.bytes;
+  OTR_TRY(ops->buffer_create(l->device, l->made.bytes, &m->made));
   l->filling = true;
   return walk(l);
 }
@@ -527,7 +516,7 @@ otr_status otr_plan_weights(otr_model *model, const otr_model_params *params, ot
   otr_status status = measure(&l, model, params);
   plan->file_bytes = model->file.bytes;
   plan->weights_mapped_bytes = model->mapped_bytes;
-  plan->weights_host_bytes = l.made_bytes;
+  plan->weights_host_bytes = l.made.bytes;
   plan->quantizes = !model->config.converted;
   finish(&l);
   return status;

@@ -126,8 +126,8 @@ otr_status otr_session_create(otr_model *m, const otr_session_params *given, otr
   memset(s->page, 0xff, sizeof s->page); /* OTR_PAGE_NONE */
   atomic_fetch_add(&m->sessions, 1);
   otr_forward_params fp = forward_params(&p);
-  otr_status status = take_arrays(s, &p);
-  if (status == OTR_STATUS_OK) status = otr_forward_create(m, &fp, &s->forward);
+  otr_status status = otr_forward_create(m, &fp, &s->forward); /* refuses sizes that the arrays would wrap at */
+  if (status == OTR_STATUS_OK) status = take_arrays(s, &p);
   if (status == OTR_STATUS_OK) status = otr_pages_reserve(m, p.n_ctx / OTR_CHUNK);
   if (status != OTR_STATUS_OK) {
     otr_session_destroy(s);
@@ -299,7 +299,7 @@ otr_status otr_session_stats(const otr_session *s, otr_stats *stats) {
   v.rows_per_second = v.eval_seconds > 0 ? (double)v.n_rows / v.eval_seconds : 0;
   v.outlier_share = v.activations > 0 ? (double)v.outliers / (double)v.activations : 0;
   v.kv_bytes = (uint64_t)device->ops->kv_page_bytes(device, &shape) * (uint64_t)s->n_pages;
-  v.scratch_bytes = s->forward.activation_bytes + sizeof *s;
+  v.scratch_bytes = s->forward.activations.bytes + sizeof *s;
   otr_runtime_memory(s->model->runtime, NULL, &v.peak_host_bytes);
   if (!otr_info_write(stats, &v, sizeof v))
     return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "struct_size of otr_stats is not set");
