@@ -45,6 +45,18 @@ need_build_tools() {
   need_that "pkg-config --exists libutf8proc" libutf8proc-dev
 }
 
+# A 64-bit Arm cross compiler, the libraries of that architecture, and qemu, which runs what it makes.
+need_arm_tools() {
+  if command -v dpkg >/dev/null 2>&1 && ! dpkg --print-foreign-architectures | grep -q arm64; then
+    if [ "$(id -u)" -eq 0 ]; then dpkg --add-architecture arm64; else sudo dpkg --add-architecture arm64; fi
+  fi
+  need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+  need qemu-aarch64 qemu-user
+  need_that "test -e /usr/lib/aarch64-linux-gnu/libcheck.a" check:arm64
+  need_that "test -e /usr/lib/aarch64-linux-gnu/libjansson.a" libjansson-dev:arm64
+  need_that "test -e /usr/lib/aarch64-linux-gnu/libutf8proc.a" libutf8proc-dev:arm64
+}
+
 need_model_tools() {
   need python3 python3
   need_that "python3 -m pip --version" python3-pip

@@ -27,6 +27,7 @@ need_build_tools
 need clang clang
 need python3 python3
 need_that "pkg-config --exists check" check
+need_arm_tools
 install_missing
 clang_version=$(clang -dumpversion | cut -d . -f 1)
 need_that "echo 'int LLVMFuzzerTestOneInput(const char *d, long n) { return d && n < 0; }' |
@@ -41,6 +42,14 @@ unset OUTRIDER_TEST_FEW_DEVICES
 build_and_run clang all -L quick
 build_and_run debug test_hashes -R test_hashes
 build_and_run fuzz fuzz_targets -R ^fuzz_
+# 64-bit Arm, run by qemu as a CPU with SDOT and as one with SMMLA: the harness compares every variant that it has.
+if build aarch64-linux-gnu "kernel_check test_operations test_cores" -DOUTRIDER_WERROR=ON; then
+  for cpu in cortex-a76 max; do
+    QEMU_CPU=$cpu run aarch64-linux-gnu -R '^(kernel_check_quick|test_operations|test_cores)$'
+  done
+else
+  failed+=("aarch64-linux-gnu (build)")
+fi
 if build release all -DOUTRIDER_WERROR=ON; then run release; else failed+=("release (build)"); fi
 
 [ ${#failed[@]} -eq 0 ] || fail "FAILED: ${failed[*]}"

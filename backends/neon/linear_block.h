@@ -22,6 +22,8 @@ typedef struct block {
   size_t stride;
   const float *scale, *bias; /* [16]; bias NULL: none */
   int32_t n, live;           /* first output; outputs that there are */
+  const int8_t *laid; /* the same rows as linear_i8mm.c lays them out, the last 8 `laid_half` bytes behind; or NULL */
+  size_t laid_half;
 } block;
 
 typedef struct job {
@@ -64,7 +66,7 @@ static block copied_block(const job *j, int32_t n, int32_t live) {
     memcpy(j->spare + r * bytes, (const int8_t *)j->w->data + ((size_t)n + r) * (size_t)j->w->row_stride, bytes);
   memcpy(scale, j->w->scale + n, count * sizeof *scale);
   if (j->w->bias) memcpy(bias, j->w->bias + n, count * sizeof *bias);
-  return (block){j->spare, bytes, scale, j->w->bias ? bias : NULL, n, live};
+  return (block){j->spare, bytes, scale, j->w->bias ? bias : NULL, n, live, NULL, 0};
 }
 
 /** Outputs n ... n + 15, those from n1 on being nobody's. */
@@ -76,7 +78,9 @@ INLINE block block_at(const job *j, int32_t n, int32_t n1) {
                  j->w->scale + n,
                  j->w->bias ? j->w->bias + n : NULL,
                  n,
-                 BLOCK};
+                 BLOCK,
+                 NULL,
+                 0};
 }
 
 /** f16 bits of a file as the contract reads them: exponent 0 is +0, exponent 31 is +-65504. */
@@ -132,6 +136,36 @@ INLINE void add_picked(quads *sum, picks *room, const int8_t *rows, size_t strid
   sum->of[3] = vfmaq_n_f32(sum->of[3], vcvtq_n_f32_s32(room->of[3], 24), x);
 }
 
+#if FROM_PANEL
+/** The same, as the panel holds them: a vector of it has 8 inputs of two rows, from which TBL takes one each; what is
+ * out of its table is 0. */
+INLINE void add_laid(quads *sum, block b, int32_t feature, float x) {
+#define PICK(f) \
+  { 99, 99, 99, f, 99, 99, 99, 8 + f, 99, 99, 99, 16 + f, 99, 99, 99, 24 + f }
+  static const uint8_t index[8][16] = {PICK(0), PICK(1), PICK(2), PICK(3), PICK(4), PICK(5), PICK(6), PICK(7)};
+#undef PICK
+  const int8_t *p = b.laid + (size_t)(uint32_t)(feature & ~7) * 8;
+  uint8x16_t at = vld1q_u8(index[feature & 7]);
+  int32x4_t v0, v1, v2, v3;
+#define TABLE "ld1 {v28.16b, v29.16b, v30.16b, v31.16b}, "
+  __asm__(TABLE
+          "[%4]\n\t"
+          "tbl %0.16b, {v28.16b, v29.16b}, %6.16b\n\t"
+          "tbl %1.16b, {v30.16b, v31.16b}, %6.16b\n\t" TABLE
+          "[%5]\n\t"
+          "tbl %2.16b, {v28.16b, v29.16b}, %6.16b\n\t"
+          "tbl %3.16b, {v30.16b, v31.16b}, %6.16b"
+          : "=&w"(v0), "=&w"(v1), "=&w"(v2), "=&w"(v3)
+          : "r"(p), "r"(p + b.laid_half), "w"(at)
+          : "v28", "v29", "v30", "v31", "memory");
+#undef TABLE
+  sum->of[0] = vfmaq_n_f32(sum->of[0], vcvtq_n_f32_s32(v0, 24), x);
+  sum->of[1] = vfmaq_n_f32(sum->of[1], vcvtq_n_f32_s32(v1, 24), x);
+  sum->of[2] = vfmaq_n_f32(sum->of[2], vcvtq_n_f32_s32(v2, 24), x);
+  sum->of[3] = vfmaq_n_f32(sum->of[3], vcvtq_n_f32_s32(v3, 24), x);
+}
+#endif
+
 /** sum + x * the weights at `place` of the static columns. */
 INLINE void add_static(quads *sum, const otr_host_weight *w, block b, int32_t place, float x) {
   const uint16_t *column = w->static_cols + (size_t)place * (size_t)w->n + b.n;
@@ -151,7 +185,11 @@ INLINE void add_outlier(quads *sum, picks *room, const otr_host_weight *w, block
   if (place >= 0)
     add_static(sum, w, b, place, x);
   else
+#if FROM_PANEL
+    add_laid(sum, b, feature, x), (void)room;
+#else
     add_picked(sum, room, b.rows, b.stride, feature, x);
+#endif
 }
 
 /** The outliers of one lane, from the row's list of them. */

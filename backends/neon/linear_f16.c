@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* f16 linears, for all NEON variants: conversions and fused multiply-adds that every 64-bit Arm has. lanesum<16> of an
  * output is four vectors. Four rows of weights are tidied once and then used for all rows of x. */
+#define FROM_PANEL 0
 #include "linear_block.h"
 #include "linear_neon.h"
 

@@ -2,6 +2,7 @@
 /* Linears with SMMLA, which multiplies two rows of 8 inputs by two others. `width` outputs of weights are laid out
  * for it in a panel that stays in the second cache, and 8 rows of x at a time in the first: [k/8][pair of rows][2][8].
  * A few rows of x do not pay for that: they are left to SDOT. */
+#define FROM_PANEL 1
 #include "linear_block.h"
 #include "linear_neon.h"
 
@@ -106,6 +107,8 @@ static void fill_panel(const job *j, panel *p, int32_t n, int32_t n1) {
     block b = block_at(j, n, n1);
     lay_out(to, b.rows, b.stride, TILE, bytes);
     lay_out(to + half, b.rows + TILE * b.stride, b.stride, TILE, bytes);
+    b.laid = to;
+    b.laid_half = half;
     to += 2 * half;
     p->of[p->blocks++] = b;
   }

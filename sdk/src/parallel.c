@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <unistd.h>
 
+#include "cores.h"
 #include "status.h"
 
 #define SPINS 4000 /* some tens of microseconds of pauses */
@@ -116,11 +117,24 @@ static int start_worker(struct worker *w) {
   return error;
 }
 
+#if defined(__linux__) && defined(CPU_COUNT)
+/* Cores of `set` that work is given to when nothing is said: on Arm, only the big ones of a chip. */
+static int32_t cores_of(const cpu_set_t *set) {
+#if defined(__aarch64__) || defined(__arm__)
+  bool allowed[CPU_SETSIZE];
+  for (size_t i = 0; i < CPU_SETSIZE; i++) allowed[i] = CPU_ISSET(i, set) != 0;
+  return otr_fast_cores("/sys/devices/system/cpu", allowed, CPU_SETSIZE);
+#else
+  return CPU_COUNT(set);
+#endif
+}
+#endif
+
 static int32_t usable_cores(void) {
 #if defined(__linux__) && defined(CPU_COUNT)
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof set, &set) == 0) {
-    int n = CPU_COUNT(&set);
+    int32_t n = cores_of(&set);
     if (n > 0) return n;
   }
 #endif

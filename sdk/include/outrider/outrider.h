@@ -167,7 +167,7 @@ typedef struct otr_runtime_params {
   /** NULL or "auto": the device whose self-check is fastest (all give the same bits); else a name of otr_devices,
    *  or a backend's name for its best variant ("x86"). A named one that is missing is an error, never replaced. */
   const char *device;
-  int32_t n_threads;       /**< 0: one for each core that the process may run on */
+  int32_t n_threads;       /**< 0: one for each core that the process may run on, of Arm's big and little ones each big one */
   int32_t skip_self_check; /**< 1: trust the device; "auto" then takes the first available in the built-in order */
   otr_allocator allocator; /**< all zero: malloc and free */
   otr_log_fn log;          /**< NULL: silent */
