@@ -203,7 +203,7 @@ START_TEST(mutant_is_found) {
   mutants(&all);
   subjects s;
   ck_assert(subjects_open(&s, "cpu"));
-  ck_assert(subjects_add_kernels(&s, all[_i].name, &all[_i].kernels));
+  ck_assert(subjects_add_mutant(&s, &all[_i]));
   const char *wrong = NULL;
   int n = chosen_cases(all[_i].code), i = 0;
   for (; i < n + effort_quick.cases && wrong == NULL; ++i) {

@@ -30,8 +30,6 @@ typedef struct subjects {
 /** `only` NULL: all; else the reference and the devices whose names begin with `only`. False: something failed. */
 bool subjects_open(subjects *s, const char *only);
 void subjects_close(subjects *s);
-/** Opens a device made of a kernel table (mutants) as s->of[s->n++]. */
-bool subjects_add_kernels(subjects *s, const char *name, const otr_cpu_kernels *kernels);
 
 /** How many cases, and how large. */
 typedef struct effort {
@@ -57,12 +55,16 @@ const char *case_check(subjects *s, const otr_case *c, bool fenced, int turn);
 /** Times every operation on typical shapes on every device. */
 int kernel_bench(const char *only_device, const char *only_op);
 
-/** Kernel tables with one mistake each, which the harness must find. */
+/** Devices with one mistake each, which the harness must find: in a kernel, or in how an operation without a kernel of
+ *  its own is done. */
 typedef struct mutant {
   const char *name;
   otr_op_code code; /* the operation whose cases must show it */
   otr_cpu_kernels kernels;
+  void (*alter)(otr_op *op); /* or NULL: what the device takes an operation of `code` for */
 } mutant;
 int mutants(const mutant **out);
+/** Opens a mutant's device as s->of[s->n++]; one that alters operations at a time. */
+bool subjects_add_mutant(subjects *s, const mutant *m);
 
 #endif

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Kernels with one mistake each, of the kinds that kernels are known to have. The harness must find every one. */
+/* Devices with one mistake each, of the kinds that kernels are known to have. The harness must find every one. */
 #include <math.h>
 
 #include "kernel_check.h"
@@ -246,13 +246,41 @@ static void attention_one_slope(otr_found *found, const otr_attend *a, void *scr
   REFERENCE.attention(found, &flat, scratch);
 }
 
+/* ---- operations without kernels of their own --------------------------------------------------------------------- */
+
+static void embed_without_scale(otr_op *op) {
+  op->u.embed.has_scale = 0;
+}
+
+static void embed_without_positions(otr_op *op) {
+  op->u.embed.position_table = (otr_ref){0};
+}
+
+static void select_takes_the_first_rows(otr_op *op) {
+  otr_op_select o = op->u.select;
+  op->code = OTR_OP_COPY;
+  op->u.copy = (otr_op_copy){.out = o.out, .x = o.x, .width = o.width};
+}
+
+static void select_without_last_value(otr_op *op) {
+  op->u.select.width--;
+}
+
+static void copy_without_last_value(otr_op *op) {
+  op->u.copy.width--;
+}
+
+static void norm_with_one_gain_for_all_heads(otr_op *op) {
+  op->u.norm.group_gains = 0;
+}
+
 /* ---- the list ---------------------------------------------------------------------------------------------------- */
 
 int mutants(const mutant **out) {
   static mutant all[32];
   int n = 0;
-#define MUTANT(op, entry, function)                     \
-  all[n] = (mutant){#function, OTR_OP_##op, REFERENCE}; \
+#define MUTANT(op, entry, function)                           \
+  all[n] = (mutant){#function, OTR_OP_##op, REFERENCE, NULL}; \
   all[n++].kernels.entry = function;
   MUTANT(ADD, add, add_without_tidy)
   MUTANT(ADD, add, add_missing_nonfinite)
@@ -278,6 +306,14 @@ int mutants(const mutant **out) {
   MUTANT(ATTENTION, attention, attention_wide_window)
   MUTANT(ATTENTION, attention, attention_sees_the_next)
   MUTANT(ATTENTION, attention, attention_one_slope)
+#undef MUTANT
+#define MUTANT(op, function) all[n++] = (mutant){#function, OTR_OP_##op, REFERENCE, function};
+  MUTANT(EMBED, embed_without_scale)
+  MUTANT(EMBED, embed_without_positions)
+  MUTANT(SELECT, select_takes_the_first_rows)
+  MUTANT(SELECT, select_without_last_value)
+  MUTANT(COPY, copy_without_last_value)
+  MUTANT(NORM, norm_with_one_gain_for_all_heads)
 #undef MUTANT
   *out = all;
   return n;

@@ -46,13 +46,41 @@ bool subjects_open(subjects *s, const char *only) {
   return s->n > 0;
 }
 
-bool subjects_add_kernels(subjects *s, const char *name, const otr_cpu_kernels *kernels) {
+enum { MAX_CASE_OPS = 4 };
+
+/* The mutant whose operations are altered, and what the device's own table does. */
+static const mutant *altering;
+static const otr_device_ops *unaltered;
+
+static otr_status prepare_altered(otr_device *device, const otr_program *program, otr_prepared **out) {
+  static otr_op ops[MAX_CASE_OPS]; /* until the case's next program */
+  otr_program altered = *program;
+  if (program->n_ops > MAX_CASE_OPS) return OTR_STATUS_INTERNAL;
+  memcpy(ops, program->ops, (size_t)program->n_ops * sizeof *ops);
+  for (int32_t i = 0; i < program->n_ops; ++i) {
+    if (ops[i].code == altering->code) altering->alter(&ops[i]);
+  }
+  altered.ops = ops;
+  return unaltered->prepare(device, &altered, out);
+}
+
+static void alter_operations(otr_device *device, const mutant *m) {
+  static otr_device_ops table;
+  altering = m;
+  if (device->ops != &table) unaltered = device->ops;
+  table = *unaltered;
+  table.prepare = prepare_altered;
+  device->ops = &table;
+}
+
+bool subjects_add_mutant(subjects *s, const mutant *m) {
   subject *to = &s->of[s->n++];
   memset(to, 0, sizeof *to);
-  snprintf(to->info.name, sizeof to->info.name, "%s", name);
+  snprintf(to->info.name, sizeof to->info.name, "%s", m->name);
   for (int t = 0; t < THREAD_COUNTS; ++t) {
     if (otr_parallel_create(&s->memory, t + 1, NULL, NULL, &to->parallel[t]) != OTR_STATUS_OK) return false;
-    if (otr_cpu_device_open(kernels, &s->memory, to->parallel[t], &to->device[t]) != OTR_STATUS_OK) return false;
+    if (otr_cpu_device_open(&m->kernels, &s->memory, to->parallel[t], &to->device[t]) != OTR_STATUS_OK) return false;
+    if (m->alter != NULL) alter_operations(to->device[t], m);
   }
   return true;
 }
