@@ -19,6 +19,29 @@
                   otr_error_detail());                                                               \
   } while (0)
 
+/** A caller's memory that ends after `left` allocations. */
+typedef struct suite_meter {
+  int left, held; /* held: allocations not given back */
+} suite_meter;
+
+static inline void *suite_meter_allocate(void *user, size_t bytes, size_t alignment) {
+  suite_meter *m = user;
+  (void)alignment;
+  if (m->left-- <= 0) return NULL;
+  ++m->held;
+  return malloc(bytes);
+}
+
+static inline void suite_meter_release(void *user, void *memory, size_t bytes) {
+  (void)bytes;
+  --((suite_meter *)user)->held;
+  free(memory);
+}
+
+static inline otr_allocator suite_allocator(suite_meter *m) {
+  return (otr_allocator){m, suite_meter_allocate, suite_meter_release};
+}
+
 /** Runs the tests that `add` puts into the one case. @return main's value. */
 static inline int suite_run(const char *name, void (*add)(TCase *tests)) {
   Suite *suite = suite_create(name);

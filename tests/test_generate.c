@@ -305,35 +305,16 @@ START_TEST(bad_arguments) {
 }
 END_TEST
 
-/* ---- memory ---------------------------------------------------------------------------------------------------------
- */
-
-typedef struct meter {
-  int left, held;
-} meter;
-
-static void *meter_allocate(void *user, size_t bytes, size_t alignment) {
-  meter *m = user;
-  (void)alignment;
-  if (m->left-- <= 0) return NULL;
-  ++m->held;
-  return malloc(bytes);
-}
-
-static void meter_release(void *user, void *memory, size_t bytes) {
-  (void)bytes;
-  --((meter *)user)->held;
-  free(memory);
-}
+/* ---- memory ------------------------------------------------------------------------------------------------------ */
 
 START_TEST(every_allocation_failing) {
   int n = 0;
   for (otr_status status = OTR_STATUS_NO_MEMORY; status != OTR_STATUS_OK; ++n) {
     heard h;
-    meter m = {n, 0};
+    suite_meter m = {n, 0};
     otr_generate_params p = prompt_params(&h, 3);
     p.accept_prompt = 1;
-    p.allocator = (otr_allocator){&m, meter_allocate, meter_release};
+    p.allocator = suite_allocator(&m);
     restart();
     status = otr_generate(session, tokenizer, sampler, &p, NULL);
     ck_assert(status == OTR_STATUS_OK || status == OTR_STATUS_NO_MEMORY);

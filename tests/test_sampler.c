@@ -292,35 +292,16 @@ START_TEST(bad_logits) {
 }
 END_TEST
 
-/* ---- memory
- * ----------------------------------------------------------------------------------------------------------- */
-
-typedef struct meter {
-  int left, held;
-} meter;
-
-static void *meter_allocate(void *user, size_t bytes, size_t alignment) {
-  meter *m = user;
-  (void)alignment;
-  if (m->left-- <= 0) return NULL;
-  ++m->held;
-  return malloc(bytes);
-}
-
-static void meter_release(void *user, void *memory, size_t bytes) {
-  (void)bytes;
-  --((meter *)user)->held;
-  free(memory);
-}
+/* ---- memory ------------------------------------------------------------------------------------------------------ */
 
 START_TEST(allocations) {
   static const float logits[3] = {1.0f, 1.0f, 1.0f};
   otr_logit_bias bias = {1, 0.5f};
   int n = 0;
   for (otr_status status = OTR_STATUS_NO_MEMORY; status != OTR_STATUS_OK; ++n) {
-    meter m = {n, 0};
+    suite_meter m = {n, 0};
     otr_sampler_params p = {.struct_size = sizeof p, .temperature = 1.0f, .bias = &bias, .n_bias = 1};
-    p.allocator = (otr_allocator){&m, meter_allocate, meter_release};
+    p.allocator = suite_allocator(&m);
     otr_sampler *sampler;
     status = otr_sampler_create(3, &p, &sampler);
     ck_assert(status == OTR_STATUS_OK || status == OTR_STATUS_NO_MEMORY);

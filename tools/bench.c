@@ -15,8 +15,8 @@ typedef struct int_list {
 
 typedef struct arguments {
   tool_options options;
-  const char *model;
-  int32_t json, repeat;
+  tool_subject subject;
+  int32_t repeat;
   int_list prefill, decode, threads;
 } arguments;
 
@@ -26,9 +26,8 @@ static const struct argp_option rows[] = {
     {"decode", KEY_DECODE, "N,...", 0, "tokens one by one from an empty context (default 64; 0: none)", 0},
     {"threads", TOOL_KEY_THREADS, "N,...", 0, "thread counts (default: one for each core)", 0},
     {"repeat", KEY_REPEAT, "N", 0, "runs of each test, of which the best counts (default 5)", 0},
-    TOOL_JSON_OPTION,
     {0}};
-static const struct argp_child children[] = {{&tool_options_argp, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {{&tool_unthreaded_argp, 0, NULL, 0}, {&tool_model_argp, 0, NULL, 0}, {0}};
 
 static void take_list(const struct argp_state *state, const char *option, const char *arg, int64_t min, int64_t max,
                       int_list *out) {
@@ -40,6 +39,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
   switch (key) {
     case ARGP_KEY_INIT:
       state->child_inputs[0] = &a->options;
+      state->child_inputs[1] = &a->subject;
       return 0;
     case KEY_PREFILL:
       take_list(state, "--prefill", arg, 0, 1 << 19, &a->prefill);
@@ -52,15 +52,6 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
       return 0;
     case KEY_REPEAT:
       a->repeat = (int32_t)tool_integer(state, "--repeat", arg, 1, 1000);
-      return 0;
-    case TOOL_KEY_JSON:
-      a->json = 1;
-      return 0;
-    case ARGP_KEY_ARG:
-      tool_take_file(state, &a->model, arg);
-      return 0;
-    case ARGP_KEY_NO_ARGS:
-      argp_error(state, "MODEL is missing");
       return 0;
     default:
       return ARGP_ERR_UNKNOWN;
@@ -174,7 +165,7 @@ static otr_status bench_threads(const arguments *a, int32_t index, report *out) 
   tool_options options = a->options;
   tool_model model;
   options.n_threads = a->threads.values[index];
-  OTR_TRY(tool_open(&options, a->model, &model));
+  OTR_TRY(tool_open(&options, a->subject.model, &model));
   const int32_t threads = otr_runtime_threads(model.runtime), first = out->n;
   tool_limits *limits = &out->limits[index];
   otr_device_info device = {.struct_size = sizeof device};
@@ -242,7 +233,7 @@ int tool_bench(int argc, char **argv) {
   otr_status status = OTR_STATUS_OK;
   for (int32_t i = 0; i < a.threads.n && status == OTR_STATUS_OK; i++) status = bench_threads(&a, i, &r);
   if (status != OTR_STATUS_OK) return tool_report(status);
-  if (a.json) return tool_report(print_json(&a, &r));
+  if (a.subject.json) return tool_report(print_json(&a, &r));
   print_text(&a, &r);
   return TOOL_EXIT_OK;
 }

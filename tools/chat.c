@@ -17,7 +17,7 @@ enum { FULL_ASK, FULL_SLIDE, FULL_STOP };
 typedef struct arguments {
   tool_options options;
   tool_generation generation;
-  const char *model;
+  tool_subject subject;
   full_rule full;
 } arguments;
 
@@ -29,7 +29,7 @@ static const struct argp_option rows[] = {
      0},
     {0}};
 static const struct argp_child children[] = {
-    {&tool_generation_argp, 0, NULL, 0}, {&tool_options_argp, 0, NULL, 0}, {0}};
+    {&tool_generation_argp, 0, NULL, 0}, {&tool_options_argp, 0, NULL, 0}, {&tool_plain_model_argp, 0, NULL, 0}, {0}};
 
 static full_rule parse_full(const struct argp_state *state, const char *arg) {
   if (strcmp(arg, "slide") == 0) return FULL_SLIDE;
@@ -44,15 +44,10 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case ARGP_KEY_INIT:
       state->child_inputs[0] = &a->generation;
       state->child_inputs[1] = &a->options;
+      state->child_inputs[2] = &a->subject;
       return 0;
     case KEY_FULL:
       a->full = parse_full(state, arg);
-      return 0;
-    case ARGP_KEY_ARG:
-      tool_take_file(state, &a->model, arg);
-      return 0;
-    case ARGP_KEY_NO_ARGS:
-      argp_error(state, "MODEL is missing");
       return 0;
     default:
       return ARGP_ERR_UNKNOWN;
@@ -376,7 +371,7 @@ static otr_status open_without_interrupts(dialogue *d) {
   sigemptyset(&block);
   sigaddset(&block, SIGINT);
   sigprocmask(SIG_BLOCK, &block, &old);
-  otr_status status = tool_speaker_open(&d->a->options, &d->a->generation, d->a->model, false, &d->speaker);
+  otr_status status = tool_speaker_open(&d->a->options, &d->a->generation, d->a->subject.model, false, &d->speaker);
   sigprocmask(SIG_SETMASK, &old, NULL);
   if (status == OTR_STATUS_OK) d->n_ctx = otr_session_room(d->speaker.session);
   return status;

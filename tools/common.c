@@ -14,24 +14,28 @@
 
 /* ---- options --------------------------------------------------------------------------------------------------- */
 
-#define DEVICE_OPTIONS                                                                                     \
-  {"device",                                                                                               \
-   TOOL_KEY_DEVICE,                                                                                        \
-   "NAME",                                                                                                 \
-   0,                                                                                                      \
-   "auto (the default), cpu (the reference), x86, x86:avx2 ... as `outrider "                              \
-   "devices' lists them",                                                                                  \
-   90},                                                                                                    \
-      {"threads", TOOL_KEY_THREADS, "N", 0, "threads to compute with (default: one for each core)", 90}, { \
-    "no-self-check", TOOL_KEY_NO_CHECK, NULL, 0, "trust the device without its self-check", 90             \
+#define DEVICE_ROWS                                                                               \
+  {"device",                                                                                      \
+   TOOL_KEY_DEVICE,                                                                               \
+   "NAME",                                                                                        \
+   0,                                                                                             \
+   "auto (the default), cpu (the reference), x86, x86:avx2 ... as `outrider devices' lists them", \
+   90},                                                                                           \
+  {                                                                                               \
+    "no-self-check", TOOL_KEY_NO_CHECK, NULL, 0, "trust the device without its self-check", 90    \
+  }
+#define THREADS_ROW \
+  { "threads", TOOL_KEY_THREADS, "N", 0, "threads to compute with (default: one for each core)", 90 }
+#define OUTLIERS_ROW                                                                                         \
+  {                                                                                                          \
+    "outliers", TOOL_KEY_OUTLIERS, "RULE", 0,                                                                \
+        "relative[=T], absolute[=T] or off: the outlier rule of every linear, instead of the file's own", 90 \
   }
 
-static const struct argp_option device_rows[] = {DEVICE_OPTIONS, {0}};
-static const struct argp_option all_rows[] = {
-    DEVICE_OPTIONS,
-    {"outliers", TOOL_KEY_OUTLIERS, "RULE", 0,
-     "relative[=T], absolute[=T] or off: the outlier rule of every linear, instead of the file's own", 90},
-    {0}};
+static const struct argp_option device_rows[] = {DEVICE_ROWS, THREADS_ROW, {0}};
+static const struct argp_option unthreaded_rows[] = {DEVICE_ROWS, OUTLIERS_ROW, {0}};
+static const struct argp_option all_rows[] = {DEVICE_ROWS, THREADS_ROW, OUTLIERS_ROW, {0}};
+static const struct argp_option json_rows[] = {TOOL_JSON_OPTION, {0}};
 
 static void parse_outliers(const struct argp_state *state, const char *arg, otr_outliers *out) {
   const char *equals = strchr(arg, '=');
@@ -72,6 +76,27 @@ static error_t parse_common(int key, char *arg, struct argp_state *state) {
 
 const struct argp tool_device_argp = {.options = device_rows, .parser = parse_common};
 const struct argp tool_options_argp = {.options = all_rows, .parser = parse_common};
+const struct argp tool_unthreaded_argp = {.options = unthreaded_rows, .parser = parse_common};
+
+static error_t parse_subject(int key, char *arg, struct argp_state *state) {
+  tool_subject *subject = state->input;
+  switch (key) {
+    case TOOL_KEY_JSON:
+      subject->json = 1;
+      return 0;
+    case ARGP_KEY_ARG:
+      tool_take_file(state, &subject->model, arg);
+      return 0;
+    case ARGP_KEY_NO_ARGS:
+      argp_error(state, "MODEL is missing");
+      return 0;
+    default:
+      return ARGP_ERR_UNKNOWN;
+  }
+}
+
+const struct argp tool_model_argp = {.options = json_rows, .parser = parse_subject};
+const struct argp tool_plain_model_argp = {.parser = parse_subject};
 
 void tool_parse(const struct argp *argp, int argc, char **argv, void *input) {
   argp_err_exit_status = TOOL_EXIT_USAGE;

@@ -38,8 +38,16 @@ typedef struct tool_options {
   otr_outliers outliers;
   int32_t skip_self_check;
 } tool_options;
-/** Child parsers; `input` is a tool_options. The second is without --outliers. */
-extern const struct argp tool_options_argp, tool_device_argp;
+/** Child parsers; `input` is a tool_options. The second is without --outliers, the third without --threads. */
+extern const struct argp tool_options_argp, tool_device_argp, tool_unthreaded_argp;
+
+/** What a part does, and how it says so: MODEL, and --json. */
+typedef struct tool_subject {
+  const char *model;
+  int32_t json;
+} tool_subject;
+/** Child parsers; `input` is a tool_subject. MODEL must be there, and nothing after it. The first has --json, too. */
+extern const struct argp tool_model_argp, tool_plain_model_argp;
 
 /** Parses a part's arguments; a usage error ends the process with TOOL_EXIT_USAGE. */
 void tool_parse(const struct argp *argp, int argc, char **argv, void *input);

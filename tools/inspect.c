@@ -12,38 +12,31 @@
 
 typedef struct arguments {
   tool_options options;
-  const char *model;
-  int32_t json, n_ctx, n_batch;
+  tool_subject subject;
+  int32_t n_ctx, n_batch;
 } arguments;
 
 enum { KEY_CTX = TOOL_KEY_OWN, KEY_BATCH, SHOWN_ELEMENTS = 8, SHOWN_BYTES = 200 };
 static const struct argp_option rows[] = {
-    {"ctx", KEY_CTX, "N", 0, "positions of the session that is planned (default: the model's, at most 4096; rounded up to a multiple of 256)", 0},
+    {"ctx", KEY_CTX, "N", 0,
+     "positions of the session that is planned (default: the model's, at most 4096; rounded up to a multiple of 256)",
+     0},
     {"batch", KEY_BATCH, "N", 0, "rows of a pass of that session (default 512)", 0},
-    TOOL_JSON_OPTION,
     {0}};
-static const struct argp_child children[] = {{&tool_options_argp, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {{&tool_options_argp, 0, NULL, 0}, {&tool_model_argp, 0, NULL, 0}, {0}};
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
   arguments *a = state->input;
   switch (key) {
     case ARGP_KEY_INIT:
       state->child_inputs[0] = &a->options;
+      state->child_inputs[1] = &a->subject;
       return 0;
     case KEY_CTX:
       a->n_ctx = (int32_t)tool_integer(state, "--ctx", arg, 1, 1 << 20);
       return 0;
     case KEY_BATCH:
       a->n_batch = (int32_t)tool_integer(state, "--batch", arg, 1, 1 << 20);
-      return 0;
-    case TOOL_KEY_JSON:
-      a->json = 1;
-      return 0;
-    case ARGP_KEY_ARG:
-      tool_take_file(state, &a->model, arg);
-      return 0;
-    case ARGP_KEY_NO_ARGS:
-      argp_error(state, "MODEL is missing");
       return 0;
     default:
       return ARGP_ERR_UNKNOWN;
@@ -168,7 +161,7 @@ static void print_tensors(const otr_gguf *gguf) {
 static otr_status make_plan(const arguments *a, otr_plan_info *plan) {
   otr_runtime *runtime;
   OTR_TRY(tool_runtime(&a->options, &runtime));
-  otr_source source = {.kind = OTR_SOURCE_PATH, .path = a->model};
+  otr_source source = {.kind = OTR_SOURCE_PATH, .path = a->subject.model};
   otr_model_params model = OTR_MODEL_PARAMS_INIT;
   model.outliers = a->options.outliers;
   otr_session_params session = OTR_SESSION_PARAMS_INIT;
@@ -208,7 +201,7 @@ static void print_plan(const otr_plan_info *plan) {
 /* A file that the header of can be shown but that cannot be run (another architecture) still shows its header: `plan`
  * is NULL then. */
 static otr_status show(const arguments *a, const otr_gguf *gguf, const otr_plan_info *plan) {
-  if (a->json) {
+  if (a->subject.json) {
     return tool_print_json(json_pack("{s:i, s:I, s:o, s:o, s:o}", "version", (int)gguf->version, "alignment",
                                      (json_int_t)gguf->alignment, "metadata", metadata_json(&gguf->metadata), "tensors",
                                      tensors_json(gguf), "plan", plan ? plan_json(plan) : json_null()));
@@ -225,7 +218,7 @@ static otr_status inspect(const arguments *a) {
   otr_gguf *gguf;
   otr_memory memory;
   otr_plan_info plan;
-  otr_source source = {.kind = OTR_SOURCE_PATH, .path = a->model};
+  otr_source source = {.kind = OTR_SOURCE_PATH, .path = a->subject.model};
   otr_memory_init(&memory, NULL);
   OTR_TRY(otr_file_open(&source, false, &file));
   otr_status status = otr_gguf_read(&file, &memory, &gguf);

@@ -10,8 +10,9 @@
 
 typedef struct arguments {
   tool_options options;
-  const char *model, *tokens, *out, *hidden_out;
-  int32_t window, n, split, round_trip, beside, json;
+  tool_subject subject;
+  const char *tokens, *out, *hidden_out;
+  int32_t window, n, split, round_trip, beside;
 } arguments;
 
 enum { KEY_TOKENS = TOOL_KEY_OWN, KEY_WINDOW, KEY_N, KEY_OUT, KEY_HIDDEN, KEY_SPLIT, KEY_ROUND_TRIP, KEY_BESIDE };
@@ -26,15 +27,15 @@ static const struct argp_option rows[] = {
     {"out", KEY_OUT, "FILE", 0, "write the logits, little-endian f32 [n, vocab]", 0},
     {"hidden-out", KEY_HIDDEN, "FILE", 0,
      "write the hidden states, f32 [layers + 1, n, dim]: each block's input, then what the output layer reads", 0},
-    TOOL_JSON_OPTION,
     {0}};
-static const struct argp_child children[] = {{&tool_options_argp, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {{&tool_options_argp, 0, NULL, 0}, {&tool_model_argp, 0, NULL, 0}, {0}};
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
   arguments *a = state->input;
   switch (key) {
     case ARGP_KEY_INIT:
       state->child_inputs[0] = &a->options;
+      state->child_inputs[1] = &a->subject;
       return 0;
     case KEY_TOKENS:
       a->tokens = arg;
@@ -60,14 +61,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_HIDDEN:
       a->hidden_out = arg;
       return 0;
-    case TOOL_KEY_JSON:
-      a->json = 1;
-      return 0;
-    case ARGP_KEY_ARG:
-      tool_take_file(state, &a->model, arg);
-      return 0;
     case ARGP_KEY_END:
-      if (!a->model) argp_error(state, "MODEL is missing");
       if (!a->tokens) argp_error(state, "--tokens is missing");
       if (a->beside && a->hidden_out) argp_error(state, "--hidden-out has no place with --beside");
       return 0;
@@ -203,7 +197,7 @@ static otr_status print_hash(work *w) {
   char hex[65];
   otr_sha256_end(&w->sha, digest);
   for (int i = 0; i < 32; i++) snprintf(hex + 2 * i, 3, "%02x", (unsigned)digest[i]);
-  if (w->a->json) {
+  if (w->a->subject.json) {
     otr_device_info device = {.struct_size = sizeof device};
     OTR_TRY(otr_runtime_device(w->model->runtime, &device));
     return tool_print_json(json_pack("{s:s, s:i, s:i, s:s}", "sha256", hex, "n", (int)w->n, "vocab",
@@ -249,7 +243,7 @@ int tool_logits(int argc, char **argv) {
   arguments a = {.split = 512};
   tool_parse(&argp, argc, argv, &a);
   tool_model model;
-  otr_status status = tool_open(&a.options, a.model, &model);
+  otr_status status = tool_open(&a.options, a.subject.model, &model);
   if (status == OTR_STATUS_OK) {
     status = with_model(&a, &model);
     tool_close(&model);

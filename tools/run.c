@@ -11,7 +11,8 @@
 typedef struct arguments {
   tool_options options;
   tool_generation generation;
-  const char *model, *prompt;
+  tool_subject subject;
+  const char *prompt;
   int32_t raw;
 } arguments;
 
@@ -21,7 +22,7 @@ static const struct argp_option rows[] = {
     {"raw", KEY_RAW, NULL, 0, "the prompt as it is, without the model's chat template", 0},
     {0}};
 static const struct argp_child children[] = {
-    {&tool_generation_argp, 0, NULL, 0}, {&tool_options_argp, 0, NULL, 0}, {0}};
+    {&tool_generation_argp, 0, NULL, 0}, {&tool_options_argp, 0, NULL, 0}, {&tool_plain_model_argp, 0, NULL, 0}, {0}};
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
   arguments *a = state->input;
@@ -29,6 +30,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case ARGP_KEY_INIT:
       state->child_inputs[0] = &a->generation;
       state->child_inputs[1] = &a->options;
+      state->child_inputs[2] = &a->subject;
       return 0;
     case 'p':
       a->prompt = arg;
@@ -36,11 +38,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_RAW:
       a->raw = 1;
       return 0;
-    case ARGP_KEY_ARG:
-      tool_take_file(state, &a->model, arg);
-      return 0;
     case ARGP_KEY_END:
-      if (!a->model) argp_error(state, "MODEL is missing");
       if (!a->prompt) argp_error(state, "-p is missing: the prompt, or - for standard input");
       if (a->raw && a->generation.system) argp_error(state, "--system has no place with --raw");
       if (a->raw && a->generation.template_name) argp_error(state, "--template has no place with --raw");
@@ -95,7 +93,7 @@ int tool_run(int argc, char **argv) {
   arguments a = {.generation = TOOL_GENERATION_INIT};
   tool_parse(&argp, argc, argv, &a);
   tool_speaker speaker;
-  otr_status status = tool_speaker_open(&a.options, &a.generation, a.model, a.raw, &speaker);
+  otr_status status = tool_speaker_open(&a.options, &a.generation, a.subject.model, a.raw, &speaker);
   if (status == OTR_STATUS_OK) {
     status = answer(&a, &speaker);
     tool_speaker_close(&speaker);

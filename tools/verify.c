@@ -11,35 +11,21 @@
 
 typedef struct arguments {
   tool_options options;
-  const char *model;
-  int32_t json;
+  tool_subject subject;
 } arguments;
 
-static const struct argp_option rows[] = {TOOL_JSON_OPTION, {0}};
-static const struct argp_child children[] = {{&tool_options_argp, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {{&tool_options_argp, 0, NULL, 0}, {&tool_model_argp, 0, NULL, 0}, {0}};
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
   arguments *a = state->input;
-  switch (key) {
-    case ARGP_KEY_INIT:
-      state->child_inputs[0] = &a->options;
-      return 0;
-    case TOOL_KEY_JSON:
-      a->json = 1;
-      return 0;
-    case ARGP_KEY_ARG:
-      tool_take_file(state, &a->model, arg);
-      return 0;
-    case ARGP_KEY_NO_ARGS:
-      argp_error(state, "MODEL is missing");
-      return 0;
-    default:
-      return ARGP_ERR_UNKNOWN;
-  }
+  (void)arg;
+  if (key != ARGP_KEY_INIT) return ARGP_ERR_UNKNOWN;
+  state->child_inputs[0] = &a->options;
+  state->child_inputs[1] = &a->subject;
+  return 0;
 }
 
 static const struct argp argp = {
-    .options = rows,
     .parser = parse,
     .args_doc = "MODEL",
     .doc =
@@ -115,7 +101,7 @@ static otr_status locate(const arguments *a, const tool_model *model, char text[
   tool_model reference;
   trace ours = {0}, theirs = {0};
   options.device = "cpu";
-  OTR_TRY(tool_open(&options, a->model, &reference));
+  OTR_TRY(tool_open(&options, a->subject.model, &reference));
   otr_status status = take_trace(model, &ours);
   if (status == OTR_STATUS_OK) status = take_trace(&reference, &theirs);
   if (status == OTR_STATUS_OK) describe(&model->info, &ours, &theirs, text);
@@ -133,7 +119,7 @@ static otr_status print(const arguments *a, const tool_model *model, const char 
                         const char *actual, const char *where) {
   otr_device_info device = {.struct_size = sizeof device};
   OTR_TRY(otr_runtime_device(model->runtime, &device));
-  if (a->json) {
+  if (a->subject.json) {
     return tool_print_json(json_pack("{s:s, s:s, s:s, s:s, s:s}", "result", result, "expected", expected, "actual",
                                      actual, "device", device.name, "where", where));
   }
@@ -156,7 +142,7 @@ static otr_status verify(const arguments *a, tool_model *model, int *code) {
   }
   if (status != OTR_STATUS_UNSUPPORTED || !*actual) return status;
   OTR_TRY(print(a, model, "no hash in the file", expected, actual, ""));
-  return otr_fail(OTR_STATUS_UNSUPPORTED, "%s carries no hash: `outrider convert' writes one", a->model);
+  return otr_fail(OTR_STATUS_UNSUPPORTED, "%s carries no hash: `outrider convert' writes one", a->subject.model);
 }
 
 int tool_verify(int argc, char **argv) {
@@ -164,7 +150,7 @@ int tool_verify(int argc, char **argv) {
   tool_parse(&argp, argc, argv, &a);
   tool_model model;
   int code = TOOL_EXIT_OK;
-  otr_status status = tool_open(&a.options, a.model, &model);
+  otr_status status = tool_open(&a.options, a.subject.model, &model);
   if (status == OTR_STATUS_OK) {
     status = verify(&a, &model, &code);
     tool_close(&model);
