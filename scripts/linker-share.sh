@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # scripts/linker-share.sh MAP ARCHIVE: the bytes that ARCHIVE's objects take in a program, from its linker map: code and
-# constants, data, zeroed memory, as three numbers.
+# constants, initialized data.
 set -euo pipefail
 awk -v archive="$2" '
   function hex(text, i, value) { # as mawk has none
@@ -18,8 +18,6 @@ awk -v archive="$2" '
     if (index($0, archive "(") == 0 || $first !~ /^0x/ || $(first + 1) !~ /^0x/) next
     if ($first ~ /^0x0*$/ || name ~ /^\.(comment|debug|note)/) next # not loaded
     bytes = hex($(first + 1))
-    if (name ~ /^\.bss|^COMMON/) zeroed += bytes
-    else if (name ~ /^\.data\.rel\.ro|^\.rodata|^\.text|^\.eh_frame|^\.init_array|^\.fini_array/) constant += bytes
-    else data += bytes
+    if (name !~ /^(\.bss|\.tbss|COMMON)/) sum += bytes # zeroed memory is in no file
   }
-  END { printf "%d %d %d\n", constant, data, zeroed }' "$1"
+  END { print sum + 0 }' "$1"

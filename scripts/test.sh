@@ -50,6 +50,15 @@ if build aarch64-linux-gnu "kernel_check test_operations test_cores" -DOUTRIDER_
 else
   failed+=("aarch64-linux-gnu (build)")
 fi
+# What an app's maker gets: the installed SDK, the examples and the runtime's share, cross-compiled; and what arm64
+# artifacts need of glibc.
+if build aarch64-linux-gnu "outrider outrider_static outrider-text outrider-text_static outrider_command make_tiny" \
+  -DOUTRIDER_WERROR=ON; then
+  run aarch64-linux-gnu -R '^(installed_sdk|examples|app_share)$'
+else
+  failed+=("aarch64-linux-gnu (SDK)")
+fi
+"$root/scripts/arm64-release.sh" -DOUTRIDER_TOOLS=OFF || failed+=("arm64-release")
 if build release all -DOUTRIDER_WERROR=ON; then run release; else failed+=("release (build)"); fi
 
 [ ${#failed[@]} -eq 0 ] || fail "FAILED: ${failed[*]}"
