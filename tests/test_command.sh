@@ -100,6 +100,10 @@ failing() {
     expect 1 "$part" "$folder/bad.gguf"
     says "outrider: "
   done
+  for part in verify inspect bench; do
+    expect 1 "$part" "$folder"
+    says "outrider convert"
+  done
   expect 1 run "$folder/bad.gguf" -p x
   expect 1 logits "$folder/tiny.gguf" --tokens "$folder/missing"
   expect 1 logits "$folder/tiny.gguf" --tokens "$folder/text"
@@ -298,6 +302,12 @@ END
   expect 1 compare "$folder/tiny.gguf" --tokens "$folder/ids" --windows 3 --schemes gptq-4
   says "calibration"
   expect 1 compare "$folder/tiny.gguf" --tokens "$folder/ids" --weight output.weight
+  echo 5 >"$folder/one"
+  expect 1 compare "$folder/tiny.gguf" --tokens "$folder/one" --schemes off
+  says "no window has two tokens"
+  expect 1 compare "$folder/tiny.gguf" --tokens "$folder/ids" --windows 1 --schemes off --no-speed --json \
+    --html "$folder/no/page.html"
+  json 'len(j["schemes"]) == 2'
   expect 2 compare "$folder/tiny.gguf"
   expect 0 bench "$folder/tiny.gguf" --prefill 16 --decode 4,8 --threads 1,2 --repeat 1 --json
   json 'j["limits"]["read_gbs"]["1"] > 0 and j["limits"]["int8_gmacs"]["2"] > 0'

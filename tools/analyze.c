@@ -272,11 +272,13 @@ static otr_status analyze_path(const arguments *a, const char *path, analysis *r
 
 /* ---- the part --------------------------------------------------------------------------------------------------- */
 
+/* The page last: where it cannot be written, minutes of computing are not lost with it. */
 static otr_status show(const arguments *a, const analysis *list) {
-  if (a->page) OTR_TRY(analysis_write_page(list, a->n_models, a->page));
-  if (a->json) return tool_print_json(analysis_json(list, a->n_models));
-  analysis_print(list, a->n_models);
-  return OTR_STATUS_OK;
+  if (a->json)
+    OTR_TRY(tool_print_json(analysis_json(list, a->n_models)));
+  else
+    analysis_print(list, a->n_models);
+  return a->page ? analysis_write_page(list, a->n_models, a->page) : OTR_STATUS_OK;
 }
 
 static otr_status analyze(const arguments *a) {

@@ -168,18 +168,20 @@ static int32_t open_progress(void *user, uint64_t done, uint64_t total) {
   return 0;
 }
 
-/* The library opens files; what to do about a directory is the command's to say. */
-static otr_status refuse_directory(const char *path) {
+bool tool_is_directory(const char *path) {
   struct stat info;
-  if (stat(path, &info) != 0 || !S_ISDIR(info.st_mode)) return OTR_STATUS_OK;
+  return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+otr_status tool_check_model_file(const char *path) {
+  if (!tool_is_directory(path)) return OTR_STATUS_OK;
   return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "%s is a directory: make a model file of it first (outrider convert)",
                   path);
 }
 
 otr_status tool_open(const tool_options *options, const char *path, tool_model *out) {
   *out = (tool_model){.info = {.struct_size = sizeof out->info}};
-  otr_status refused = refuse_directory(path);
-  if (refused != OTR_STATUS_OK) return refused;
+  OTR_TRY(tool_check_model_file(path));
   tool_progress progress;
   tool_progress_start(&progress, "opening");
   otr_model_params params = OTR_MODEL_PARAMS_INIT;

@@ -72,6 +72,9 @@ typedef struct tool_model {
   otr_model *model;
   otr_model_info info;
 } tool_model;
+bool tool_is_directory(const char *path);
+/** The library opens files alone. @return INVALID_ARGUMENT, with advice, where `path` is a directory. */
+otr_status tool_check_model_file(const char *path);
 /** Creates the runtime and opens the model, with progress on a terminal. @param n_threads 0: as the options say. */
 otr_status tool_open(const tool_options *options, const char *path, tool_model *out);
 otr_status tool_runtime(const tool_options *options, otr_runtime **out);

@@ -172,11 +172,13 @@ static otr_status choose_schemes(const arguments *a, const texts *t, lab_scheme 
 
 /* ---- the part ---------------------------------------------------------------------------------------------------- */
 
+/* The page last: where it cannot be written, minutes of computing are not lost with it. */
 static otr_status report(const arguments *a, const comparison *c) {
-  if (a->page) OTR_TRY(compare_write_page(c, a->page));
-  if (a->json) return compare_print_json(c);
-  compare_print(c);
-  return OTR_STATUS_OK;
+  if (a->json)
+    OTR_TRY(compare_print_json(c));
+  else
+    compare_print(c);
+  return a->page ? compare_write_page(c, a->page) : OTR_STATUS_OK;
 }
 
 static otr_status compare(arguments *a, texts *t) {

@@ -273,6 +273,8 @@ otr_status compare_measure(const compare_params *params, const lab_scheme *schem
   OTR_TRY(tool_allocate((size_t)n + 1, sizeof *out->results, (void **)&out->results));
   otr_status status = prepare(&b);
   if (status == OTR_STATUS_OK) status = measure_scheme(&b, &f32);
+  if (status == OTR_STATUS_OK && out->results[0].tally.tokens == 0)
+    status = otr_fail(OTR_STATUS_INVALID_ARGUMENT, "no window has two tokens: nothing to compare");
   for (int32_t i = 0; i < n && status == OTR_STATUS_OK; i++)
     if (strcmp(schemes[i].name, "f32") != 0) status = measure_scheme(&b, &schemes[i]);
   bench_free(&b);

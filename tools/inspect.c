@@ -220,6 +220,7 @@ static otr_status inspect(const arguments *a) {
   otr_plan_info plan;
   otr_source source = {.kind = OTR_SOURCE_PATH, .path = a->subject.model};
   otr_memory_init(&memory, NULL);
+  OTR_TRY(tool_check_model_file(a->subject.model));
   OTR_TRY(otr_file_open(&source, false, &file));
   otr_status status = otr_gguf_read(&file, &memory, &gguf);
   if (status == OTR_STATUS_OK) {

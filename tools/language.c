@@ -3,7 +3,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "source.h"
 #include "status.h"
@@ -26,10 +25,9 @@ static void close_metadata(text_metadata *m) {
 }
 
 static otr_status open_metadata(const char *path, text_metadata *m) {
-  struct stat info;
   otr_source file = {.kind = OTR_SOURCE_PATH, .path = path};
   *m = (text_metadata){0};
-  if (stat(path, &info) != 0 || !S_ISDIR(info.st_mode)) {
+  if (!tool_is_directory(path)) {
     OTR_TRY(otr_metadata_open(&file, &m->own));
     m->metadata = m->own;
     return OTR_STATUS_OK;

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "common.h"
 #include "config.h"
@@ -103,13 +102,11 @@ static otr_status read_directory(const char *path, otr_memory *memory, plan_shap
 }
 
 otr_status plan_read_model(const char *path, plan_shape *s) {
-  struct stat info;
   otr_memory memory;
   *s = (plan_shape){0};
   tool_base_name(path, s->name, sizeof s->name);
   otr_memory_init(&memory, NULL);
-  const bool is_directory = stat(path, &info) == 0 && S_ISDIR(info.st_mode);
-  return is_directory ? read_directory(path, &memory, s) : read_file(path, &memory, s);
+  return tool_is_directory(path) ? read_directory(path, &memory, s) : read_file(path, &memory, s);
 }
 
 /* ---- from a number ---------------------------------------------------------------------------------------------- */
