@@ -104,6 +104,13 @@ failing() {
     expect 1 "$part" "$folder"
     says "outrider convert"
   done
+  "$outrider" inspect $trust "$folder/tiny.gguf" --json | python3 -c 'import json, sys
+data = bytearray(open(sys.argv[1], "rb").read())
+at = next(t["offset"] for t in json.load(sys.stdin)["tensors"] if t["name"] == "blk.0.ffn_down.weight")
+data[at:at + 4] = b"\xff" * 4
+open(sys.argv[2], "wb").write(data)' "$folder/tiny.gguf" "$folder/nan.gguf"
+  expect 1 compare "$folder/nan.gguf" --tokens "$folder/ids" --windows 1 --schemes off
+  says "nan.gguf: tensor blk.0.ffn_down.weight: row 0 has a value that is not finite"
   expect 1 run "$folder/bad.gguf" -p x
   expect 1 logits "$folder/tiny.gguf" --tokens "$folder/missing"
   expect 1 logits "$folder/tiny.gguf" --tokens "$folder/text"

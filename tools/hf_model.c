@@ -186,6 +186,7 @@ static otr_status add_heads(const place *p) {
     hf_tensor *t = hf_files_find(&m->files, name);
     if (t == NULL) return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor %s is missing", name);
     if (t->info->n_dims != 1 || t->info->dims[0] != (uint64_t)s->head_dim) return bad_shape(t, s->head_dim, 0);
+    if ((int64_t)heads * s->head_dim > INT32_MAX) return bad_shape(t, 0, 0);
     OTR_TRY(dtype_origin(t, &o.type, &ggml));
     if ((head > 0 && o.type != type) || o.type == OTR_GGML_I8)
       return otr_fail(OTR_STATUS_UNSUPPORTED, "%s: tensor %s has a dtype of its own", t->shard->name, name);

@@ -16,7 +16,8 @@ typedef struct load_job {
   lab_tensor *tensor;
   lab_rounding *rounding;  // NULL: as stored
   float *scratch;          // [threads][LAB_PANEL, k]
-  atomic_int failed;
+  atomic_int failed;       // the first failure of any worker
+  char detail[OTR_DETAIL_BYTES];
 } load_job;
 
 static const float *read_panel(load_job *job, int32_t panel, int32_t worker, int32_t *first, int32_t *count) {
@@ -25,7 +26,9 @@ static const float *read_panel(load_job *job, int32_t panel, int32_t worker, int
   *first = panel * LAB_PANEL;
   *count = t->n - *first < LAB_PANEL ? t->n - *first : LAB_PANEL;
   otr_status status = source_rows(job->lab->source, t->from, *first, *count, rows);
-  if (status != OTR_STATUS_OK) atomic_store(&job->failed, status);
+  int none = OTR_STATUS_OK;
+  if (status != OTR_STATUS_OK && atomic_compare_exchange_strong(&job->failed, &none, (int)status))
+    otr_detail_get(job->detail);
   return rows;
 }
 
@@ -54,7 +57,8 @@ static otr_status run_panels(load_job *job, otr_task_fn task) {
   otr_parallel_run(parallel, (job->tensor->n + LAB_PANEL - 1) / LAB_PANEL, task, job);
   otr_parallel_end(parallel);
   int failed = atomic_load(&job->failed);
-  return failed ? otr_fail(failed, "reading tensor %s", job->tensor->from->name) : OTR_STATUS_OK;
+  if (failed) otr_detail_set(job->detail);
+  return (otr_status)failed;
 }
 
 /* The constants of a rounding that takes more than a row to know. */
