@@ -14,7 +14,7 @@
 /* Check writes the place of every assertion that holds to a file, so that a crash can be placed: in loops over values
  * that is nearly all that a test does. After the first ones of a test it is not told any more. */
 static inline void suite_mark(const char *file, int line) {
-  static int marks;
+  static _Thread_local int marks;
   if (marks >= 500) return;
   marks++;
   (_mark_point)(file, line);

@@ -10,13 +10,14 @@
 #include "conversion.h"
 #include "status.h"
 
+enum { COLUMNS_DEFAULT, COLUMNS_NONE, COLUMNS_ALL, COLUMNS_CALIBRATED };
 typedef struct arguments {
   tool_options options;
   const char *in, *out;
   const char **keep_f16;  // [n_keep_f16]
   int32_t n_keep_f16, json;
   const char *calibration;  // a text, or NULL
-  enum { COLUMNS_DEFAULT, COLUMNS_NONE, COLUMNS_ALL, COLUMNS_CALIBRATED } columns;
+  int columns;  // COLUMNS_...
   double outlier_share, column_share;
 } arguments;
 
