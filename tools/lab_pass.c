@@ -22,23 +22,7 @@ void lab_pass_free(lab_model *lab) {
 }
 
 static int32_t slot_width(const otr_config *c, int32_t slot) {
-  switch (slot) {
-    case OTR_SLOT_X:
-      return 0; /* the caller's */
-    case OTR_SLOT_Q:
-    case OTR_SLOT_A:
-      return c->n_heads * c->head_dim;
-    case OTR_SLOT_K:
-    case OTR_SLOT_V:
-      return c->n_kv_heads * c->head_dim;
-    case OTR_SLOT_G:
-    case OTR_SLOT_U:
-      return c->ffn_dim;
-    case OTR_SLOT_E:
-      return c->embd_dim;
-    default:
-      return c->dim;
-  }
+  return slot == OTR_SLOT_X ? 0 : otr_config_slot_width(c, (otr_slot)slot); /* X is the caller's */
 }
 
 static otr_status take(float **out, size_t n, size_t width) {

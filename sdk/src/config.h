@@ -157,6 +157,9 @@ otr_status otr_config_read(const otr_gguf *gguf, otr_config *config);
 /** The value of an extent. */
 int32_t otr_config_extent(const otr_config *config, otr_extent extent);
 
+/** Values of an activation's row. */
+int32_t otr_config_slot_width(const otr_config *config, otr_slot slot);
+
 /** The rule of a role; NULL: the model has no such tensor. */
 const otr_tensor_rule *otr_config_role(const otr_config *config, otr_role role);
 

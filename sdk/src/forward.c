@@ -10,28 +10,10 @@
 
 /* ---- activations ------------------------------------------------------------------------------------------------- */
 
-static int32_t slot_width(const otr_config *c, otr_slot slot) {
-  switch (slot) {
-    case OTR_SLOT_Q:
-    case OTR_SLOT_A:
-      return c->n_heads * c->head_dim;
-    case OTR_SLOT_K:
-    case OTR_SLOT_V:
-      return c->n_kv_heads * c->head_dim;
-    case OTR_SLOT_G:
-    case OTR_SLOT_U:
-      return c->ffn_dim;
-    case OTR_SLOT_E:
-      return c->embd_dim;
-    default:
-      return c->dim;
-  }
-}
-
 static int32_t widest_input(const otr_config *c) {
   int32_t k = 0;
   for (int32_t slot = 0; slot < OTR_SLOTS; slot++)
-    if (slot_width(c, (otr_slot)slot) > k) k = slot_width(c, (otr_slot)slot);
+    if (otr_config_slot_width(c, (otr_slot)slot) > k) k = otr_config_slot_width(c, (otr_slot)slot);
   return k;
 }
 
@@ -56,12 +38,12 @@ static otr_status lay_out(otr_model *m, const otr_forward_params *p, otr_buffer 
   int32_t widest = widest_input(c);
   *a = otr_arena_in(buffer);
   for (int32_t i = 0; i < OTR_SLOTS; i++)
-    f->slot[i] = otr_arena_place(a, rows, (size_t)slot_width(c, (otr_slot)i), sizeof(float));
+    f->slot[i] = otr_arena_place(a, rows, (size_t)otr_config_slot_width(c, (otr_slot)i), sizeof(float));
   if (has_type(m, OTR_WEIGHT_INT8))
     f->quantized = otr_arena_place_layout(a, device->ops->quantized_bytes(device, p->max_rows, widest));
   if (has_type(m, OTR_WEIGHT_F16))
     f->rounded = otr_arena_place_layout(a, device->ops->rounded_bytes(device, p->max_rows, widest));
-  f->q16 = otr_arena_place_layout(a, device->ops->q16_bytes(device, p->max_rows, slot_width(c, OTR_SLOT_Q)));
+  f->q16 = otr_arena_place_layout(a, device->ops->q16_bytes(device, p->max_rows, otr_config_slot_width(c, OTR_SLOT_Q)));
   f->selected = otr_arena_place(a, logits, dim, sizeof(float));
   f->logits = otr_arena_place(a, logits, (size_t)c->vocab, sizeof(float));
   if (p->keep_hidden) f->hidden = otr_arena_place(a, (size_t)c->n_layers + 1, rows, dim * sizeof(float));
@@ -188,7 +170,7 @@ static void add_step(builder *b, const otr_block_step *s) {
   otr_ref *slot = b->f->slot, in = slot[s->in], out = slot[s->out[0]];
   const otr_loaded *loaded[OTR_LINEAR_PARTS];
   otr_ref outs[OTR_LINEAR_PARTS];
-  int32_t width = slot_width(c, (otr_slot)s->in);
+  int32_t width = otr_config_slot_width(c, (otr_slot)s->in);
   switch ((otr_step_kind)s->kind) {
     case OTR_STEP_NORM:
       add_norm(b, out, in, (otr_role)s->role[0], width, 1);

@@ -60,6 +60,24 @@ int32_t otr_config_extent(const otr_config *c, otr_extent extent) {
   }
 }
 
+int32_t otr_config_slot_width(const otr_config *c, otr_slot slot) {
+  switch (slot) {
+    case OTR_SLOT_Q:
+    case OTR_SLOT_A:
+      return c->n_heads * c->head_dim;
+    case OTR_SLOT_K:
+    case OTR_SLOT_V:
+      return c->n_kv_heads * c->head_dim;
+    case OTR_SLOT_G:
+    case OTR_SLOT_U:
+      return c->ffn_dim;
+    case OTR_SLOT_E:
+      return c->embd_dim;
+    default:
+      return c->dim;
+  }
+}
+
 otr_row_order otr_config_order(const otr_config *c, const otr_tensor_rule *rule) {
   if (!(rule->flags & OTR_TENSOR_ROTATED) || c->rotated_order) return (otr_row_order){0, 0};
   return (otr_row_order){c->head_dim, c->n_rot};
