@@ -10,7 +10,7 @@
 
 #define OTR_CONTRACT_REVISION 1
 
-#if defined(__CUDACC__)
+#if defined(__CUDACC__) || defined(OTR_CUDA_EMULATION)
 #define OTR_FN static __device__ inline
 #define OTR_PRECISE
 #define otr_u32 unsigned int
