@@ -82,6 +82,20 @@ function(outrider_want_neon result)
   set(${result} ${able} PARENT_SCOPE)
 endfunction()
 
+# outrider_want_gpu(<result> <option> <folder>): `result` ON when the backend is to be built: its sources are there and
+# the option is not OFF. What it needs beyond them its own folder looks for, and says what is missing.
+function(outrider_want_gpu result option folder)
+  set(${result} OFF PARENT_SCOPE)
+  if(${option} STREQUAL "OFF")
+    return()
+  endif()
+  if(EXISTS ${PROJECT_SOURCE_DIR}/backends/${folder}/CMakeLists.txt)
+    set(${result} ON PARENT_SCOPE)
+  elseif(${option} STREQUAL "ON")
+    message(FATAL_ERROR "${option}=ON: backends/${folder} is not there")
+  endif()
+endfunction()
+
 # outrider_test(<name> quick|full SOURCES <file>... [LIBRARIES <target>...] [ARGUMENTS <arg>...] [TIMEOUT <seconds>]
 #               [THREADS]): a program of the tests folder and its ctest of the same name. It gets outrider_core and Check.
 # Exit status 77 is "skipped". THREADS adds the label that the tsan run selects, and the program to the target

@@ -13,7 +13,8 @@
 static bool open_threads(subjects *s, const otr_backend *backend, int32_t index, subject *to) {
   for (int t = 0; t < THREAD_COUNTS; ++t) {
     if (otr_parallel_create(&s->memory, t + 1, NULL, NULL, &to->parallel[t]) != OTR_STATUS_OK) return false;
-    if (backend->open(index, &s->memory, to->parallel[t], &to->device[t]) != OTR_STATUS_OK) return false;
+    otr_device_params params = {.memory = &s->memory, .parallel = to->parallel[t], .max_submit_ms = INT32_MAX};
+    if (backend->open(index, &params, &to->device[t]) != OTR_STATUS_OK) return false;
   }
   return true;
 }
@@ -79,7 +80,8 @@ bool subjects_add_mutant(subjects *s, const mutant *m) {
   snprintf(to->info.name, sizeof to->info.name, "%s", m->name);
   for (int t = 0; t < THREAD_COUNTS; ++t) {
     if (otr_parallel_create(&s->memory, t + 1, NULL, NULL, &to->parallel[t]) != OTR_STATUS_OK) return false;
-    if (otr_cpu_device_open(&m->kernels, &s->memory, to->parallel[t], &to->device[t]) != OTR_STATUS_OK) return false;
+    otr_device_params params = {.memory = &s->memory, .parallel = to->parallel[t], .max_submit_ms = INT32_MAX};
+    if (otr_cpu_device_open(&m->kernels, &params, &to->device[t]) != OTR_STATUS_OK) return false;
     if (m->alter != NULL) alter_operations(to->device[t], m);
   }
   return true;
@@ -119,7 +121,7 @@ static void *fence_take(void *user, otr_device *device, size_t bytes, otr_ref *r
   otr_buffer *buffer = NULL;
   uint8_t *first = memory + inner - bytes;
   if (mprotect(memory + inner, page, PROT_NONE) != 0 ||
-      device->ops->buffer_import(device, first, bytes, &buffer) != OTR_STATUS_OK) {
+      device->ops->buffer_import(device, first, bytes, OTR_WEIGHTS_AUTO, &buffer) != OTR_STATUS_OK) {
     munmap(memory, inner + page);
     return NULL;
   }

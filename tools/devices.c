@@ -57,8 +57,8 @@ static otr_status list(int32_t check, otr_device_info **infos, int32_t *n) {
 }
 
 static const char *check_text(otr_check_state state) {
-  static const char *const names[] = {"passed", "skipped", "failed", "unavailable"};
-  return state >= 0 && state <= OTR_CHECK_UNAVAILABLE ? names[state] : "?";
+  static const char *const names[] = {"passed", "skipped", "failed", "unavailable", "demoted"};
+  return state >= 0 && state <= OTR_CHECK_DEMOTED ? names[state] : "?";
 }
 
 static json_t *to_json(const otr_device_info *info) {

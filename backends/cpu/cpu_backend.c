@@ -1,9 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The reference as a backend: device "cpu", always there. */
+/* The reference as a backend: device "cpu", always there. And what the backends of the CPUs' own kernels share. */
 #include <stdio.h>
 #include <unistd.h>
 
 #include "kernels.h"
+#include "status.h"
+
+static void fill(const char *name, const char *backend, const char *isa, otr_device_info *info) {
+  long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+  snprintf(info->name, sizeof info->name, "%s", name);
+  snprintf(info->backend, sizeof info->backend, "%s", backend);
+  snprintf(info->isa, sizeof info->isa, "%s", isa);
+  info->available = info->reason[0] == '\0';
+  info->native_int8 = 1;
+  if (pages > 0 && page > 0) info->memory_bytes = (uint64_t)pages * (uint64_t)page;
+}
+
+void otr_cpu_describe(const otr_cpu_isa *isa, const char *backend, otr_device_info *info) {
+  fill(isa->name, backend, isa->kernels.isa, info);
+  info->native_f16 = 1;
+  info->native_dot = isa->native_dot;
+}
+
+otr_status otr_cpu_open(const otr_cpu_isa *isa, const char *reason, const otr_device_params *params, otr_device **out) {
+  *out = NULL;
+  if (reason[0]) return otr_fail(OTR_STATUS_NO_DEVICE, "%s: %s", isa->name, reason);
+  return otr_cpu_device_open(&isa->kernels, params, out);
+}
 
 static int32_t count(void) {
   return 1;
@@ -11,19 +34,13 @@ static int32_t count(void) {
 
 static void describe(int32_t index, otr_device_info *info) {
   (void)index;
-  snprintf(info->name, sizeof info->name, "cpu");
-  snprintf(info->backend, sizeof info->backend, "cpu");
   snprintf(info->description, sizeof info->description, "any CPU: the reference");
-  snprintf(info->isa, sizeof info->isa, "%s", otr_reference_kernels.isa);
-  info->available = 1;
-  info->native_int8 = 1;
-  long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-  if (pages > 0 && page > 0) info->memory_bytes = (uint64_t)pages * (uint64_t)page;
+  fill("cpu", "cpu", otr_reference_kernels.isa, info);
 }
 
-static otr_status open_device(int32_t index, otr_memory *memory, otr_parallel *parallel, otr_device **out) {
+static otr_status open_device(int32_t index, const otr_device_params *params, otr_device **out) {
   (void)index;
-  return otr_cpu_device_open(&otr_reference_kernels, memory, parallel, out);
+  return otr_cpu_device_open(&otr_reference_kernels, params, out);
 }
 
-const otr_backend otr_cpu_backend = {"cpu", count, describe, open_device, 0};
+const otr_backend otr_cpu_backend = {"cpu", count, describe, open_device, NULL};

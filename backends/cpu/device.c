@@ -26,7 +26,9 @@ static otr_status buffer_create(otr_device *device, size_t bytes, otr_buffer **o
   return OTR_STATUS_OK;
 }
 
-static otr_status buffer_import(otr_device *device, const void *host, size_t bytes, otr_buffer **out) {
+static otr_status buffer_import(otr_device *device, const void *host, size_t bytes, otr_weights weights,
+                                otr_buffer **out) {
+  (void)weights; /* in place is best for every phase */
   *out = otr_memory_take_array(device->memory, 1, sizeof **out);
   if (!*out) return OTR_STATUS_NO_MEMORY;
   /* Imported memory is only ever read: weights. */
@@ -396,12 +398,11 @@ static const otr_device_ops cpu_device_ops = {
     .set_trace = set_trace,
 };
 
-otr_status otr_cpu_device_open(const otr_cpu_kernels *kernels, otr_memory *memory, otr_parallel *parallel,
-                               otr_device **out) {
+otr_status otr_cpu_device_open(const otr_cpu_kernels *kernels, const otr_device_params *params, otr_device **out) {
   *out = NULL;
-  otr_cpu_device *device = otr_memory_take_array(memory, 1, sizeof *device);
+  otr_cpu_device *device = otr_memory_take_array(params->memory, 1, sizeof *device);
   if (!device) return OTR_STATUS_NO_MEMORY;
-  device->base = (otr_device){&cpu_device_ops, memory, parallel};
+  device->base = (otr_device){&cpu_device_ops, params->memory, params->parallel};
   device->kernels = kernels;
   *out = &device->base;
   return OTR_STATUS_OK;

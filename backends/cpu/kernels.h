@@ -152,7 +152,20 @@ void otr_embed_row(otr_found *found, float *out, const otr_host_weight *table, i
 void otr_quantize_batch(otr_found *found, const otr_quantized *out, const float *x, otr_rule rule, int32_t m);
 
 /** A CPU device with these kernels, which must outlive it. */
-otr_status otr_cpu_device_open(const otr_cpu_kernels *kernels, otr_memory *memory, otr_parallel *parallel,
-                               otr_device **out);
+otr_status otr_cpu_device_open(const otr_cpu_kernels *kernels, const otr_device_params *params, otr_device **out);
+
+/** What CPU devices of one backend differ by: a table of these is all that x86 and NEON add to their kernels. */
+typedef struct otr_cpu_isa {
+  const char *name;
+  uint32_t needs; /* features, as the backend counts them */
+  int32_t native_dot;
+  otr_cpu_kernels kernels;
+} otr_cpu_isa;
+
+/** Fills in what otr_backend.describe tells of such a device, but for its description (the CPU's own name) and reason
+ *  ("" or what the CPU lacks), which are there already. */
+void otr_cpu_describe(const otr_cpu_isa *isa, const char *backend, otr_device_info *info);
+/** otr_backend.open of such a device: NO_DEVICE unless `reason` is "". */
+otr_status otr_cpu_open(const otr_cpu_isa *isa, const char *reason, const otr_device_params *params, otr_device **out);
 
 #endif

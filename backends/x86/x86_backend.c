@@ -1,14 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The x86 backend: a device for each instruction set, the preferred one first. All run on the CPU executor. */
-#include "x86_backend.h"
-
-#include <stdio.h>
-#include <unistd.h>
-
 #include "cpu_features.h"
+#include "kernels.h"
 #include "linear_x86.h"
 #include "rows.h"
-#include "status.h"
 
 #define KERNELS(isa_text, linears, linears16, rows)                                                           \
   {                                                                                                           \
@@ -22,14 +17,7 @@
 #define NEEDS_AVX2 (OTR_X86_OS_AVX | OTR_X86_AVX2 | OTR_X86_FMA | OTR_X86_F16C)
 #define NEEDS_AVX512_VNNI (NEEDS_AVX2 | OTR_X86_OS_AVX512 | OTR_X86_AVX512 | OTR_X86_AVX512_VNNI)
 
-typedef struct x86_device {
-  const char *name;
-  uint32_t needs;
-  int32_t native_dot;
-  otr_cpu_kernels kernels;
-} x86_device;
-
-static const x86_device devices[] = {
+static const otr_cpu_isa devices[] = {
     {"x86:avx512vnni", NEEDS_AVX512_VNNI, 1, KERNELS("AVX-512 VNNI", avx512vnni, avx512vnni, avx512)},
     {"x86:avxvnni", NEEDS_AVX2 | OTR_X86_AVX_VNNI, 1, KERNELS("AVX2, AVX-VNNI", avxvnni, avx2, avx2)},
     {"x86:avx2", NEEDS_AVX2, 0, KERNELS("AVX2, FMA, F16C", avx2, avx2, avx2)},
@@ -40,41 +28,28 @@ static const x86_device devices[] = {
 };
 #define N_DEVICES ((int32_t)(sizeof devices / sizeof *devices))
 
-const otr_cpu_kernels *otr_x86_kernels(int32_t index) {
-  return &devices[index].kernels;
-}
-
 static int32_t count(void) {
   return N_DEVICES;
 }
 
 static void describe(int32_t index, otr_device_info *info) {
-  const x86_device *device = &devices[index];
-  snprintf(info->name, sizeof info->name, "%s", device->name);
-  snprintf(info->backend, sizeof info->backend, "x86");
-  snprintf(info->isa, sizeof info->isa, "%s", device->kernels.isa);
   otr_x86_brand(info->description, sizeof info->description);
-  otr_x86_missing(device->needs, otr_x86_features(), info->reason, sizeof info->reason);
-  info->available = info->reason[0] == '\0';
-  info->native_int8 = 1;
-  info->native_f16 = 1;
-  info->native_dot = device->native_dot;
-  long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-  if (pages > 0 && page > 0) info->memory_bytes = (uint64_t)pages * (uint64_t)page;
+  otr_x86_missing(devices[index].needs, otr_x86_features(), info->reason, sizeof info->reason);
+  otr_cpu_describe(&devices[index], "x86", info);
 }
 
-static otr_status open_device(int32_t index, otr_memory *memory, otr_parallel *parallel, otr_device **out) {
+static otr_status open_device(int32_t index, const otr_device_params *params, otr_device **out) {
   char reason[96];
   otr_x86_missing(devices[index].needs, otr_x86_features(), reason, sizeof reason);
-  *out = NULL;
-  if (reason[0]) return otr_fail(OTR_STATUS_NO_DEVICE, "%s: %s", devices[index].name, reason);
-  return otr_cpu_device_open(&devices[index].kernels, memory, parallel, out);
+  return otr_cpu_open(&devices[index], reason, params, out);
 }
 
 #if OUTRIDER_X86_EVEX256
-#define N_BY_NAME 1
+static bool by_name_only(int32_t index) {
+  return index == N_DEVICES - 1;
+}
 #else
-#define N_BY_NAME 0
+#define by_name_only NULL
 #endif
 
-const otr_backend otr_x86_backend = {"x86", count, describe, open_device, N_BY_NAME};
+const otr_backend otr_x86_backend = {"x86", count, describe, open_device, by_name_only};

@@ -25,8 +25,12 @@ typedef struct otr_device_ops {
 
   /** Zeroed memory, 256-byte aligned. */
   otr_status (*buffer_create)(otr_device *device, size_t bytes, otr_buffer **out);
-  /** Host memory used in place until the buffer is destroyed. UNSUPPORTED: the caller creates and writes instead. */
-  otr_status (*buffer_import)(otr_device *device, const void *host, size_t bytes, otr_buffer **out);
+  /** Host memory used in place until the buffer is destroyed: weights, never written. UNSUPPORTED: the caller creates
+   *  and writes instead.
+   *  @param weights OTR_WEIGHTS_AUTO, MAPPED (in place also where the device would rather copy) or BOTH (in place, with
+   *  a copy beside it for what reads it better from there); COPIED never comes here */
+  otr_status (*buffer_import)(otr_device *device, const void *host, size_t bytes, otr_weights weights,
+                              otr_buffer **out);
   void (*buffer_destroy)(otr_device *device, otr_buffer *buffer);
   otr_status (*buffer_write)(otr_device *device, otr_buffer *buffer, size_t offset, const void *source, size_t bytes);
   otr_status (*buffer_read)(otr_device *device, const otr_buffer *buffer, size_t offset, void *destination,
@@ -61,10 +65,25 @@ typedef struct otr_device_ops {
   void (*prepared_destroy)(otr_device *device, otr_prepared *prepared);
   /** Host and device bytes that prepare would take. */
   void (*prepared_bytes)(const otr_device *device, const otr_program *program, uint64_t *host, uint64_t *device_bytes);
-  /** Runs the program on a step and waits. The step's cancel flags are looked at between operations: CANCELLED.
-   *  Allocates nothing. A NONFINITE value is told in the result, not by the status. */
+  /** Runs the program on a step and waits. The step's cancel flags are looked at between operations, on a device that
+   *  is given many at once between its submissions: CANCELLED. Allocates nothing. A NONFINITE value is told in the
+   *  result, not by the status. After DEVICE_LOST only functions that release are called. */
   otr_status (*submit)(otr_device *device, otr_prepared *prepared, const otr_step *step, otr_step_result *result);
   void (*set_trace)(otr_device *device, otr_trace_fn trace, void *user);
+
+  /* NULL where a backend has none: */
+
+  /** The self-check failed at `code` (`why` says how): the operation's fast variants are switched off, for every
+   *  program that is prepared from now on. @return true: check again; false: nothing is left to switch off. */
+  bool (*demote)(otr_device *device, otr_op_code code, const char *why);
+  /** True when the pipeline cache that the device was opened with holds the verdict that this device, driver and build
+   *  pass; what was demoted then is demoted again, and *demoted says so (NULL: nothing). */
+  bool (*proven)(otr_device *device, const char **demoted);
+  /** The self-check has passed: cache_read gives the verdict, too. `demoted` as above. */
+  void (*set_proven)(otr_device *device, const char *demoted);
+  /** Pipelines and verdict as a blob for the app to store. @param blob [*bytes], or NULL for the size needed
+   *  @return OK, BUFFER_TOO_SMALL (*bytes is the size needed). */
+  otr_status (*cache_read)(otr_device *device, void *blob, size_t *bytes);
 } otr_device_ops;
 
 /** Common head of every backend's device. */
@@ -74,15 +93,28 @@ struct otr_device {
   otr_parallel *parallel; /* the runtime's */
 };
 
+/** What a device is opened with. */
+typedef struct otr_device_params {
+  otr_memory *memory;     /* the runtime's */
+  otr_parallel *parallel; /* the runtime's */
+  int32_t max_submit_ms;  /* longest submission, about; INT32_MAX: as long as it takes */
+  int32_t low_priority;   /* 1: behind the app's own work on the device, where it has priorities */
+  const void *cache;      /* what cache_read once gave, or anything else: checked before use; NULL: none */
+  size_t cache_bytes;
+} otr_device_params;
+
 /** A backend: a list of devices that may or may not be there. */
 typedef struct otr_backend {
   const char *name;
-  /** Number of devices this build knows of, found or not. */
+  /** Number of devices this build knows of, found or not. One that has found none still lists one, which describe()
+   *  gives the reason of. */
   int32_t (*count)(void);
-  /** Fills name, backend, description, isa, reason, available, native_*, memory_bytes. */
+  /** Fills name, backend, description, isa, reason, available, native_*, memory_bytes. `info` comes zeroed. */
   void (*describe)(int32_t index, otr_device_info *info);
-  otr_status (*open)(int32_t index, otr_memory *memory, otr_parallel *parallel, otr_device **out);
-  int32_t n_by_name; /* devices at the end of the list that are only taken by name, never by "auto" */
+  otr_status (*open)(int32_t index, const otr_device_params *params, otr_device **out);
+  /** True for a device that is only taken by name, never by "auto"; by its backend's name when no other is there.
+   *  NULL: there are none. */
+  bool (*by_name_only)(int32_t index);
 } otr_backend;
 
 /** The backends of this build in order of preference, the reference last. NULL-terminated. */
@@ -91,5 +123,7 @@ const otr_backend *const *otr_backends(void);
 extern const otr_backend otr_cpu_backend; /* the reference */
 extern const otr_backend otr_x86_backend; /* where OUTRIDER_X86 is defined */
 extern const otr_backend otr_neon_backend; /* where OUTRIDER_NEON is defined */
+extern const otr_backend otr_vulkan_backend; /* where OUTRIDER_VULKAN is defined */
+extern const otr_backend otr_cuda_backend; /* where OUTRIDER_CUDA is defined */
 
 #endif

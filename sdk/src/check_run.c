@@ -125,7 +125,7 @@ static void fill_pattern(uint8_t *bytes, size_t n) {
 
 static otr_status run(otr_bench *b, otr_case_image *image, int32_t repeats, double *seconds) {
   const otr_device_ops *ops = b->device->ops;
-  otr_step_result result = {OTR_LAYER_NONE, 0, 0, 0};
+  otr_step_result result = {.nonfinite_layer = OTR_LAYER_NONE};
   otr_bench_build(b);
   OTR_TRY(b->status);
   b->size = b->used;

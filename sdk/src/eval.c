@@ -176,6 +176,8 @@ static void add_result(otr_stats *to, const otr_step_result *r) {
   to->outliers += r->outliers;
   to->activations += r->activations;
   to->saturations += r->saturations;
+  to->n_submissions += r->submissions;
+  to->n_dispatches += r->dispatches;
 }
 
 static otr_status run_program(const progress *p, otr_prepared *program, const otr_step *step) {

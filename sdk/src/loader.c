@@ -479,7 +479,7 @@ static otr_status fill(loader *l) {
   const otr_device_ops *ops = l->device->ops;
   size_t threads = (size_t)otr_parallel_threads(m->runtime->parallel);
   if (l->address && m->mapped_bytes > 0) {
-    otr_status status = ops->buffer_import(l->device, l->address, (size_t)m->file.bytes, &m->mapped);
+    otr_status status = ops->buffer_import(l->device, l->address, (size_t)m->file.bytes, l->params->weights, &m->mapped);
     if (status == OTR_STATUS_UNSUPPORTED) l->address = NULL; /* copied to the device instead */
     if (status != OTR_STATUS_OK && status != OTR_STATUS_UNSUPPORTED) return status;
     if (status == OTR_STATUS_UNSUPPORTED) {

@@ -240,10 +240,11 @@ typedef struct otr_step {
 } otr_step;
 
 #define OTR_LAYER_NONE INT32_MAX
-/** What a pass found. */
+/** What a pass found, and what it took. */
 typedef struct otr_step_result {
   int32_t nonfinite_layer; /* the lowest layer with a NONFINITE value; OTR_LAYER_NONE: none */
   uint64_t saturations, outliers, activations;
+  uint64_t submissions, dispatches; /* queue submissions or graph launches, and kernels run by them; 0 on CPUs */
 } otr_step_result;
 
 /** Name of an operation, as in traces and the harness. */

@@ -4,6 +4,12 @@
 #include "backend.h"
 
 static const otr_backend *const backends[] = {
+#if OUTRIDER_CUDA
+    &otr_cuda_backend,
+#endif
+#if OUTRIDER_VULKAN
+    &otr_vulkan_backend,
+#endif
 #if OUTRIDER_X86
     &otr_x86_backend,
 #endif

@@ -9,6 +9,8 @@
 #include "self_check.h"
 #include "status.h"
 
+#define DEFAULT_SUBMIT_MS 50
+
 otr_version_info otr_version(void) {
   return (otr_version_info){OTR_VERSION_MAJOR, OTR_VERSION_MINOR, OTR_VERSION_PATCH, OTR_CONTRACT_REVISION};
 }
@@ -57,16 +59,15 @@ bool otr_info_write(void *to, const void *from, size_t bytes) {
 
 /* ---- devices ----------------------------------------------------------------------------------------------------- */
 
-/** A memory and a pool for self-checks, and the reference to check against. */
+/** How devices are opened, and the reference to check them against. */
 typedef struct checker {
-  otr_memory *memory;
-  otr_parallel *parallel;
+  otr_device_params params;
   otr_device *reference;
 } checker;
 
-static otr_status checker_open(checker *c, otr_memory *memory, otr_parallel *parallel) {
-  *c = (checker){memory, parallel, NULL};
-  return otr_cpu_backend.open(0, memory, parallel, &c->reference);
+static otr_status checker_open(checker *c, const otr_device_params *params) {
+  *c = (checker){*params, NULL};
+  return otr_cpu_backend.open(0, params, &c->reference);
 }
 
 static void checker_close(checker *c) {
@@ -80,6 +81,37 @@ static void describe(const otr_backend *backend, int32_t index, otr_device_info 
   info->check = info->available ? OTR_CHECK_SKIPPED : OTR_CHECK_UNAVAILABLE;
 }
 
+static void set_reason(otr_device_info *info, const char *reason) {
+  snprintf(info->reason, sizeof info->reason, "%.*s", (int)sizeof info->reason - 1, reason);
+}
+
+/** The self-check, again after each fast variant that had to be switched off. A device known to pass is only timed. */
+static otr_status check(const checker *c, otr_device *device, otr_device_info *info) {
+  const otr_device_ops *ops = device->ops;
+  const char *demoted = NULL;
+  char why[OTR_DETAIL_BYTES];
+  otr_op_code failed;
+  if (ops->proven && ops->proven(device, &demoted)) {
+    info->check = demoted ? OTR_CHECK_DEMOTED : OTR_CHECK_PASSED;
+    if (demoted) set_reason(info, demoted);
+    return otr_self_check(device, device, &failed, &info->check_seconds);
+  }
+  info->check = OTR_CHECK_PASSED;
+  for (;;) {
+    otr_status status = otr_self_check(device, c->reference, &failed, &info->check_seconds);
+    if (status == OTR_STATUS_OK) break;
+    otr_detail_get(why);
+    if (failed == OTR_OP_COUNT || !ops->demote || !ops->demote(device, failed, why)) {
+      otr_detail_set(why);
+      return status;
+    }
+    if (info->check == OTR_CHECK_PASSED) set_reason(info, why);
+    info->check = OTR_CHECK_DEMOTED;
+  }
+  if (ops->set_proven) ops->set_proven(device, info->check == OTR_CHECK_DEMOTED ? info->reason : NULL);
+  return OTR_STATUS_OK;
+}
+
 /** Opens a device and, unless `skip`, checks it: what it found is in `info`. */
 static otr_status open_checked(const checker *c, const otr_backend *backend, int32_t index, bool skip,
                                otr_device_info *info, otr_device **out) {
@@ -87,18 +119,17 @@ static otr_status open_checked(const checker *c, const otr_backend *backend, int
   describe(backend, index, info);
   if (!info->available) return otr_fail(OTR_STATUS_NO_DEVICE, "%s: %s", info->name, info->reason);
   otr_device *device;
-  otr_status status = backend->open(index, c->memory, c->parallel, &device);
+  otr_status status = backend->open(index, &c->params, &device);
   if (status == OTR_STATUS_OK && !skip) {
-    status = otr_self_check(device, c->reference, &info->check_seconds);
+    status = check(c, device, info);
     if (status != OTR_STATUS_OK) device->ops->close(device);
   }
   if (status != OTR_STATUS_OK) {
     info->check = OTR_CHECK_FAILED;
     info->available = 0;
-    snprintf(info->reason, sizeof info->reason, "%.*s", (int)sizeof info->reason - 1, otr_error_detail());
+    set_reason(info, otr_error_detail());
     return otr_fail_in(status, "%s", info->name);
   }
-  info->check = skip ? OTR_CHECK_SKIPPED : OTR_CHECK_PASSED;
   *out = device;
   return OTR_STATUS_OK;
 }
@@ -136,7 +167,8 @@ otr_status otr_devices(otr_device_info *infos, int32_t capacity, int32_t *n, int
   *n = 0;
   OTR_TRY(otr_parallel_create(&memory, 1, NULL, NULL, &parallel));
   checker c;
-  otr_status status = checker_open(&c, &memory, parallel);
+  otr_device_params params = {.memory = &memory, .parallel = parallel, .max_submit_ms = DEFAULT_SUBMIT_MS};
+  otr_status status = checker_open(&c, &params);
   if (status == OTR_STATUS_OK) status = list_devices(&c, infos, stride, capacity, n);
   checker_close(&c);
   otr_parallel_destroy(parallel);
@@ -145,22 +177,47 @@ otr_status otr_devices(otr_device_info *infos, int32_t capacity, int32_t *n, int
 
 /* ---- choosing ---------------------------------------------------------------------------------------------------- */
 
-/** True when `wanted` is the device's name, or its backend's. */
-static bool is_named(const otr_backend *backend, const otr_device_info *info, const char *wanted) {
-  return strcmp(info->name, wanted) == 0 || strcmp(backend->name, wanted) == 0;
+/** How a name may fit a device, the better fit first. */
+typedef enum fit { FIT_NAME, FIT_BACKEND, FIT_BY_NAME_ONLY, FIT_PART, FIT_NONE } fit;
+
+static char lower(char c) {
+  return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
 }
 
-/** The device named, or of a backend named the first in its order that is available. */
+/** True when `part` is in `text`, case ignored. */
+static bool contains(const char *text, const char *part) {
+  for (; *text; text++) {
+    size_t n = 0;
+    while (part[n] && lower(text[n]) == lower(part[n])) n++;
+    if (!part[n]) return true;
+  }
+  return false;
+}
+
+static bool is_by_name_only(const otr_backend *backend, int32_t index) {
+  return backend->by_name_only && backend->by_name_only(index);
+}
+
+static fit fit_of(const otr_backend *backend, int32_t index, const otr_device_info *info, const char *wanted) {
+  size_t n = strlen(backend->name);
+  if (strcmp(info->name, wanted) == 0) return FIT_NAME;
+  if (strncmp(backend->name, wanted, n) != 0) return FIT_NONE;
+  if (!wanted[n]) return is_by_name_only(backend, index) ? FIT_BY_NAME_ONLY : FIT_BACKEND;
+  return wanted[n] == ':' && wanted[n + 1] && contains(info->description, wanted + n + 1) ? FIT_PART : FIT_NONE;
+}
+
+/** The device named; of several that a name fits the first in their order that can be opened. */
 static otr_status open_named(const checker *c, const char *wanted, bool skip, otr_device_info *info, otr_device **out) {
   otr_status status = OTR_STATUS_OK;
   *out = NULL;
-  for (const otr_backend *const *b = otr_backends(); *b; b++)
-    for (int32_t i = 0; i < (*b)->count(); i++) {
-      describe(*b, i, info);
-      if (!is_named(*b, info, wanted)) continue;
-      status = open_checked(c, *b, i, skip, info, out);
-      if (status == OTR_STATUS_OK || status == OTR_STATUS_NO_MEMORY) return status;
-    }
+  for (fit f = FIT_NAME; f < FIT_NONE; f++)
+    for (const otr_backend *const *b = otr_backends(); *b; b++)
+      for (int32_t i = 0; i < (*b)->count(); i++) {
+        describe(*b, i, info);
+        if (fit_of(*b, i, info, wanted) != f) continue;
+        status = open_checked(c, *b, i, skip, info, out);
+        if (status == OTR_STATUS_OK || status == OTR_STATUS_NO_MEMORY || f == FIT_NAME) return status;
+      }
   if (status != OTR_STATUS_OK) return status;
   return otr_fail(OTR_STATUS_NO_DEVICE, "there is no device \"%s\" in this build", wanted);
 }
@@ -174,9 +231,10 @@ static otr_status open_named(const checker *c, const char *wanted, bool skip, ot
 static otr_status open_fastest(const checker *c, bool skip, otr_device_info *info, otr_device **out) {
   *out = NULL;
   for (const otr_backend *const *b = otr_backends(); *b; b++)
-    for (int32_t i = 0; i < (*b)->count() - (*b)->n_by_name; i++) {
+    for (int32_t i = 0; i < (*b)->count(); i++) {
       otr_device_info candidate;
       otr_device *device;
+      if (is_by_name_only(*b, i)) continue;
       describe(*b, i, &candidate);
       if (!candidate.available || (*out && *b == &otr_cpu_backend)) continue;
       otr_status status = open_checked(c, *b, i, skip, &candidate, &device);
@@ -196,14 +254,22 @@ static otr_status open_fastest(const checker *c, bool skip, otr_device_info *inf
   return *out ? OTR_STATUS_OK : OTR_STATUS_NO_DEVICE;
 }
 
-static otr_status choose_device(otr_runtime *r, const char *name, bool skip) {
+static otr_status choose_device(otr_runtime *r, const otr_runtime_params *p) {
   checker c;
-  otr_status status = checker_open(&c, &r->memory, r->parallel);
+  otr_device_params params = {.memory = &r->memory,
+                              .parallel = r->parallel,
+                              .max_submit_ms = p->max_submit_ms < 0 ? INT32_MAX : p->max_submit_ms,
+                              .low_priority = p->low_priority != 0,
+                              .cache = p->pipeline_cache,
+                              .cache_bytes = p->pipeline_cache ? p->pipeline_cache_bytes : 0};
+  if (p->max_submit_ms == 0) params.max_submit_ms = DEFAULT_SUBMIT_MS;
+  bool skip = p->skip_self_check != 0;
+  otr_status status = checker_open(&c, &params);
   if (status == OTR_STATUS_OK) {
-    if (!name || strcmp(name, "auto") == 0)
+    if (!p->device || strcmp(p->device, "auto") == 0)
       status = open_fastest(&c, skip, &r->info, &r->device);
     else
-      status = open_named(&c, name, skip, &r->info, &r->device);
+      status = open_named(&c, p->device, skip, &r->info, &r->device);
   }
   checker_close(&c);
   return status;
@@ -238,11 +304,12 @@ otr_status otr_runtime_create(const otr_runtime_params *given, otr_runtime **out
   r->log_user = params.log_user;
   otr_status status =
       otr_parallel_create(&r->memory, params.n_threads, params.parallel_for, params.parallel_for_user, &r->parallel);
-  if (status == OTR_STATUS_OK) status = choose_device(r, params.device, params.skip_self_check != 0);
+  if (status == OTR_STATUS_OK) status = choose_device(r, &params);
   if (status != OTR_STATUS_OK) {
     release(r);
     return status;
   }
+  if (r->info.check == OTR_CHECK_DEMOTED) otr_log(r, OTR_LOG_WARNING, "%s: demoted: %s", r->info.name, r->info.reason);
   otr_log(r, OTR_LOG_INFO, "device %s (%s), %d threads", r->info.name, r->info.isa, otr_parallel_threads(r->parallel));
   *out = r;
   return OTR_STATUS_OK;
@@ -260,6 +327,18 @@ otr_status otr_runtime_device(const otr_runtime *r, otr_device_info *info) {
   if (!r || !info || !otr_info_write(info, &r->info, sizeof r->info))
     return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "runtime or info is NULL, or struct_size is not set");
   return OTR_STATUS_OK;
+}
+
+otr_status otr_runtime_pipeline_cache(otr_runtime *r, void *blob, size_t *bytes) {
+  if (!r || !bytes) return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "runtime or bytes is NULL");
+  if (!r->device->ops->cache_read) {
+    *bytes = 0;
+    return OTR_STATUS_OK;
+  }
+  OTR_TRY(otr_runtime_begin(r));
+  otr_status status = r->device->ops->cache_read(r->device, blob, bytes);
+  otr_runtime_end(r);
+  return status;
 }
 
 int32_t otr_runtime_threads(const otr_runtime *r) {

@@ -133,23 +133,30 @@ static const otr_case work[] = {
     {.code = OTR_OP_LINEAR, .m = 64, .k = 1024, .n = 1024, .rule = {OTR_RULE_RELATIVE, 4.0f}},
 };
 
-static otr_status check_one(otr_device *device, otr_device *reference, const otr_case *c) {
+/** @param[out] differs the device gave other bits or wrote where it must not */
+static otr_status check_one(otr_device *device, otr_device *reference, const otr_case *c, bool *differs) {
   otr_case_image expected, got;
   OTR_TRY(otr_case_run(reference, c, NULL, &expected, 1, NULL));
   otr_status status = otr_case_run(device, c, NULL, &got, 1, NULL);
+  *differs = status == OTR_STATUS_NO_DEVICE;
   if (status == OTR_STATUS_OK) {
     status = otr_case_compare(c, &expected, &got);
+    *differs = status != OTR_STATUS_OK;
     otr_case_image_free(device->memory, &got);
   }
   otr_case_image_free(reference->memory, &expected);
   return status;
 }
 
-otr_status otr_self_check(otr_device *device, otr_device *reference, double *seconds) {
+otr_status otr_self_check(otr_device *device, otr_device *reference, otr_op_code *failed, double *seconds) {
+  bool differs = false;
+  *failed = OTR_OP_COUNT;
   *seconds = 0.0;
   for (size_t i = 0; i < sizeof cases / sizeof cases[0] && device != reference; ++i) {
     otr_case c = widen(&cases[i], (uint32_t)i + 1);
-    OTR_TRY(check_one(device, reference, &c));
+    otr_status status = check_one(device, reference, &c, &differs);
+    if (differs) *failed = c.code;
+    if (status != OTR_STATUS_OK) return status;
   }
   for (size_t i = 0; i < sizeof work / sizeof work[0]; ++i) {
     double took = 0.0, again = 0.0;

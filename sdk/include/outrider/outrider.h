@@ -133,17 +133,18 @@ enum {
   OTR_CHECK_PASSED = 0,     /**< every operation gave the reference's bits */
   OTR_CHECK_SKIPPED = 1,    /**< the caller asked for no self-check */
   OTR_CHECK_FAILED = 2,     /**< some operation gave other bits: `reason` names it; the device is refused */
-  OTR_CHECK_UNAVAILABLE = 3 /**< the device or what it needs is missing: `reason` says what */
+  OTR_CHECK_UNAVAILABLE = 3,/**< the device or what it needs is missing: `reason` says what */
+  OTR_CHECK_DEMOTED = 4     /**< passed, without a fast variant that gave other bits: `reason` names it */
 };
 
 /** A device that this build knows of, found or not. */
 typedef struct otr_device_info {
   uint32_t struct_size;
-  char name[64];        /**< as otr_runtime_params.device takes it: "cpu", "x86:avx512vnni" */
-  char backend[16];     /**< "cpu", "x86" */
+  char name[64];        /**< as otr_runtime_params.device takes it: "cpu", "x86:avx512vnni", "vulkan:0" */
+  char backend[16];     /**< "cpu", "x86", "neon", "vulkan", "cuda" */
   char description[128];/**< the hardware's own name */
   char isa[64];         /**< instruction set or API the kernels use */
-  char reason[192];     /**< why it is not available or was refused; "" otherwise */
+  char reason[192];     /**< why it is not available, was refused or demoted; "" otherwise */
   int32_t available;    /**< 1: can be opened */
   int32_t native_int8;  /**< 1: 8-bit loads and stores in hardware */
   int32_t native_f16;   /**< 1: f16 conversion or arithmetic in hardware */
@@ -164,8 +165,9 @@ typedef struct otr_runtime otr_runtime;
 
 typedef struct otr_runtime_params {
   uint32_t struct_size;
-  /** NULL or "auto": the device whose self-check is fastest (all give the same bits); else a name of otr_devices,
-   *  or a backend's name for its best variant ("x86"). A named one that is missing is an error, never replaced. */
+  /** NULL or "auto": the device whose self-check is fastest (all give the same bits); else a name of otr_devices, a
+   *  backend's name for its best device ("x86"), or backend and a part of the hardware's own name ("vulkan:radeon",
+   *  case ignored). A named one that is missing is an error, never replaced. */
   const char *device;
   int32_t n_threads;       /**< 0: one for each core that the process may run on, of Arm's big and little ones each big one */
   int32_t skip_self_check; /**< 1: trust the device; "auto" then takes the first available in the built-in order */
@@ -174,8 +176,15 @@ typedef struct otr_runtime_params {
   void *log_user;
   otr_parallel_for_fn parallel_for; /**< NULL: the runtime's own thread pool; n_threads must be given otherwise */
   void *parallel_for_user;
+  int32_t max_submit_ms;   /**< GPUs: long passes are cut so that none keeps the GPU from others for longer, about;
+                                0: 50; -1: they are not cut */
+  int32_t low_priority;    /**< GPUs: 1: behind the app's own work, where the driver has priorities */
+  const void *pipeline_cache; /**< what otr_runtime_pipeline_cache gave another time, or NULL; read only during create.
+                                   One of another device, driver or build, or a damaged one, is not used */
+  size_t pipeline_cache_bytes;
 } otr_runtime_params;
-#define OTR_RUNTIME_PARAMS_INIT { sizeof(otr_runtime_params), NULL, 0, 0, { NULL, NULL, NULL }, NULL, NULL, NULL, NULL }
+#define OTR_RUNTIME_PARAMS_INIT \
+  { sizeof(otr_runtime_params), NULL, 0, 0, { NULL, NULL, NULL }, NULL, NULL, NULL, NULL, 0, 0, NULL, 0 }
 
 /** Creates a runtime: a device, its threads, an allocator.
  *  @param params NULL for defaults; copied
@@ -193,6 +202,14 @@ OTR_API otr_status otr_runtime_device(const otr_runtime *runtime, otr_device_inf
 
 /** @return threads the runtime computes with. @threads Any. */
 OTR_API int32_t otr_runtime_threads(const otr_runtime *runtime);
+
+/** Writes what a later otr_runtime_create on this machine needs not make again: a GPU's compiled pipelines and the
+ *  self-check's verdict. Best called when a model has been used.
+ *  @param blob [*bytes], or NULL to learn the size @param[in,out] bytes room in `blob`; then the size (0: the device
+ *  has none)
+ *  @return OK, BUFFER_TOO_SMALL (*bytes is the size needed), INVALID_ARGUMENT, or what the device fails with.
+ *  @threads Any. */
+OTR_API otr_status otr_runtime_pipeline_cache(otr_runtime *runtime, void *blob, size_t *bytes);
 
 /** Host memory that the library holds for this runtime through its allocator now and at most, in bytes. NULLs allowed.
  *  @threads Any. */
@@ -241,6 +258,16 @@ typedef struct otr_source {
   otr_reader reader;
 } otr_source;
 
+/** Where a device that shares its memory with the CPU (integrated GPUs, Jetson) reads a file's weights; a discrete GPU
+ *  copies, a CPU reads in place under all but COPIED. otr_model_plan says what comes of it. */
+typedef int32_t otr_weights;
+enum {
+  OTR_WEIGHTS_AUTO = 0,   /**< in place where the device can, else copied */
+  OTR_WEIGHTS_MAPPED = 1, /**< in place; UNSUPPORTED where the device cannot */
+  OTR_WEIGHTS_COPIED = 2, /**< copied to the device's own memory */
+  OTR_WEIGHTS_BOTH = 3    /**< in place, and a copy where prompts are read faster from it: twice the memory */
+};
+
 typedef struct otr_model_params {
   uint32_t struct_size;
   otr_outliers outliers;    /**< overrides the file's rule for every linear */
@@ -250,8 +277,9 @@ typedef struct otr_model_params {
   int32_t n_keep_f16;
   otr_progress_fn progress; /**< called on the opening thread */
   void *progress_user;
+  otr_weights weights;
 } otr_model_params;
-#define OTR_MODEL_PARAMS_INIT { sizeof(otr_model_params), { 0, 0.0f }, 0, 0, NULL, 0, NULL, NULL }
+#define OTR_MODEL_PARAMS_INIT { sizeof(otr_model_params), { 0, 0.0f }, 0, 0, NULL, 0, NULL, NULL, 0 }
 
 typedef struct otr_session_params {
   uint32_t struct_size;
@@ -487,9 +515,11 @@ typedef struct otr_stats {
   uint64_t saturations;            /**< values clamped at f16's 65504 */
   uint64_t kv_bytes, scratch_bytes;/**< of this session */
   uint64_t peak_host_bytes;        /**< of the runtime's allocator */
+  uint64_t n_submissions;          /**< GPUs: queue submissions or graph launches; one a decoded token */
+  uint64_t n_dispatches;           /**< GPUs: kernels that they ran */
 } otr_stats;
-/** Of a joint eval the passes and what they found (outliers, activations, saturations) are counted once, at the session
- *  whose scratch was used; rows and times at each.
+/** Of a joint eval the passes, what they found (outliers, activations, saturations) and took (submissions, dispatches)
+ *  are counted once, at the session whose scratch was used; rows and times at each.
  *  @param[out] stats struct_size set by the caller. @return OK or INVALID_ARGUMENT. */
 OTR_API otr_status otr_session_stats(const otr_session *session, otr_stats *stats);
 
