@@ -39,7 +39,7 @@ static const otr_case chosen[] = {
     {.code = OTR_OP_GLU, .values = OTR_VALUES_HUGE, .m = 3, .k = 45, .kind = OTR_ACT_RELU},
     {.code = OTR_OP_POSITION, .values = OTR_VALUES_HUGE, .m = 5, .k = 77},
     {.code = OTR_OP_EMBED, .values = OTR_VALUES_NAN, .m = 9, .k = 100, .n = 3},
-    /* a middle page dropped, a window that ends on a page, more rows than a page has */
+    /* a middle page dropped, a window that ends on a page, more rows than a window and than a page has */
     {.code = OTR_OP_ATTENTION,
      .values = OTR_VALUES_PLAIN,
      .m = 2,
@@ -59,6 +59,16 @@ static const otr_case chosen[] = {
      .position = 767,
      .window = 256,
      .slopes = 1},
+    /* rows that go past a page's end by more than the window */
+    {.code = OTR_OP_ATTENTION,
+     .values = OTR_VALUES_PLAIN,
+     .m = 40,
+     .n_heads = 4,
+     .n_kv_heads = 2,
+     .head_dim = 10,
+     .n_rot = 10,
+     .position = 494,
+     .window = 1},
     {.code = OTR_OP_ATTENTION,
      .values = OTR_VALUES_OUTLIERS,
      .m = 270,
