@@ -33,6 +33,7 @@ typedef struct vulkan_caps {
   bool is_cpu;        /* a driver without a GPU */
   bool is_integrated;
   bool int_dot;             /* 4x8-bit integer dot products may be used */
+  bool int_dot_accelerated; /* and are said to be faster than shifts and products */
   bool subgroup_arithmetic; /* integer subgroup sums may be used */
 } vulkan_caps;
 
@@ -50,7 +51,7 @@ typedef enum vulkan_scale {
   VULKAN_ROWS,   /* ceil(step.n_rows / per) */
   VULKAN_LOGITS, /* ceil(step.n_logits / per) */
   VULKAN_BLOCKS, /* blocks of rows of one sequence (shaders/step.glsl), ceil(n_blocks / per) */
-  VULKAN_CHUNKS  /* chunks that the farthest row sees, ceil(n_chunks / per) */
+  VULKAN_CHUNKS  /* pages of the sequence that has most, ceil(n_chunks / per); at most program.max_pages */
 } vulkan_scale;
 
 typedef struct vulkan_axis {
