@@ -12,11 +12,12 @@
 #define STEP_N_CHUNKS 4    /* most pages that a sequence of the pass has */
 #define STEP_MAX_TABLE 5   /* pages of a sequence that there is room for in STEP_PAGE: the program's max_pages */
 #define STEP_TOKEN 6       /* place of int [n_rows]; < 0: the row comes from STEP_EMBEDDING */
-#define STEP_ROW 7         /* of [n_rows, 4]: sequence, position, and its own page: KV window, words from its start */
+#define STEP_ROW 7         /* of [n_rows, 2]: sequence, position */
 #define STEP_LOGITS_ROW 8  /* of [n_logits]: the row selected */
 #define STEP_BLOCK 9       /* of [n_blocks, 2]: first row, number of rows */
 #define STEP_N_PAGES 10    /* of [sequences]: pages that are there (not dropped), up to the farthest row's */
 #define STEP_PAGE 14       /* of [sequences, STEP_MAX_TABLE, 4]: chunk (position / 256), KV window, words, 0; ascending */
+#define STEP_ROW_PAGE 15   /* of [n_rows, 2]: the page of the row's own position: KV window, words from its start */
 #define STEP_ROPE_COS 11   /* of f32 [n_rows, n_rot / 2] */
 #define STEP_ROPE_SIN 12
 #define STEP_EMBEDDING 13 /* of f32 [n_rows, width]; only in programs with an embedding */
