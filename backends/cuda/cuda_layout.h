@@ -30,7 +30,8 @@ void cuda_rounded_decode(int32_t k, const void *const piece[CUDA_ROW_PIECES], ui
 cuda_piece cuda_kv_layer(const otr_kv_shape *shape, int32_t layer);
 /** Positions [first, first + n) of a layer's bytes, canonical: f16 bits [n, n_kv_heads, head_dim]. What cuda_kv_put
  *  stores is read as the contract reads f16 bits: it stays finite whatever a saved state holds. */
-void cuda_kv_get(const otr_kv_shape *shape, const void *layer_bytes, int32_t first, int32_t n, uint16_t *k, uint16_t *v);
+void cuda_kv_get(const otr_kv_shape *shape, const void *layer_bytes, int32_t first, int32_t n, uint16_t *k,
+                 uint16_t *v);
 void cuda_kv_put(const otr_kv_shape *shape, void *layer_bytes, int32_t first, int32_t n, const uint16_t *k,
                  const uint16_t *v);
 

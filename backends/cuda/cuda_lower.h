@@ -4,8 +4,8 @@
 #ifndef OTR_CUDA_LOWER_H
 #define OTR_CUDA_LOWER_H
 
-#include "cuda_kernels.h"
 #include "cuda_buffer.h"
+#include "cuda_kernels.h"
 #include "outrider/outrider.h"
 
 /** Kernels of cuda_kernels.h, CUDA_KERNEL_LIST(X): X(name, shared) is kernel `otr_<name>` of the modules; `shared`:

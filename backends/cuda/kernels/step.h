@@ -10,14 +10,14 @@
 struct cuda_step {
   int32_t n_rows, n_logits;
   int32_t n_sequences;
-  int32_t max_table;  /* entries of a sequence in page and chunk: at most the program's max_pages */
-  uint64_t token;     /* int32 [n_rows]; < 0: the row comes from `embedding` */
-  uint64_t embedding; /* f32 [n_rows, width], or 0 */
-  uint64_t row;       /* int32 [n_rows, 2]: sequence, position */
-  uint64_t row_page;  /* uint64 [n_rows]: address of the KV page that the row's own position lies in */
-  uint64_t n_pages;   /* int32 [n_sequences]: pages of a sequence that are there (not dropped) */
-  uint64_t page;      /* uint64 [n_sequences, max_table]: their addresses, by ascending position */
-  uint64_t chunk;     /* int32 [n_sequences, max_table]: and their places: position / 256 */
+  int32_t max_table;           /* entries of a sequence in page and chunk: at most the program's max_pages */
+  uint64_t token;              /* int32 [n_rows]; < 0: the row comes from `embedding` */
+  uint64_t embedding;          /* f32 [n_rows, width], or 0 */
+  uint64_t row;                /* int32 [n_rows, 2]: sequence, position */
+  uint64_t row_page;           /* uint64 [n_rows]: address of the KV page that the row's own position lies in */
+  uint64_t n_pages;            /* int32 [n_sequences]: pages of a sequence that are there (not dropped) */
+  uint64_t page;               /* uint64 [n_sequences, max_table]: their addresses, by ascending position */
+  uint64_t chunk;              /* int32 [n_sequences, max_table]: and their places: position / 256 */
   uint64_t rope_cos, rope_sin; /* f32 [n_rows, n_rot / 2], or 0 */
   uint64_t logits_row;         /* int32 [n_logits] */
 };
