@@ -18,6 +18,15 @@ typedef struct otr_prepared otr_prepared; /* a program made ready by a backend *
 typedef void (*otr_trace_fn)(void *user, const otr_op *op, const char *what, const float *values, int32_t rows,
                              int32_t width);
 
+/** How a device takes memory. */
+typedef struct otr_placement {
+  bool separate;     /* buffers are the device's memory, not the runtime's */
+  bool in_place;     /* an import of a whole file's bytes works, as far as can be told beforehand */
+  bool doubled;      /* ... and takes their size of device memory, too */
+  size_t max_buffer; /* weights and KV are cut into buffers of at most this size (a tensor and a page stay whole);
+                        0: no limit */
+} otr_placement;
+
 /** Everything that an opened device does. One thread at a time uses a device, but for buffers: create, write and read
  *  may run beside a submit that does not use them. All functions set the error detail when they fail. */
 typedef struct otr_device_ops {
@@ -67,11 +76,15 @@ typedef struct otr_device_ops {
   void (*prepared_bytes)(const otr_device *device, const otr_program *program, uint64_t *host, uint64_t *device_bytes);
   /** Runs the program on a step and waits. The step's cancel flags are looked at between operations, on a device that
    *  is given many at once between its submissions: CANCELLED. Allocates nothing. A NONFINITE value is told in the
-   *  result, not by the status. After DEVICE_LOST only functions that release are called. */
+   *  result, not by the status. After DEVICE_LOST every call answers that again, but for those that
+   *  release. */
   otr_status (*submit)(otr_device *device, otr_prepared *prepared, const otr_step *step, otr_step_result *result);
   void (*set_trace)(otr_device *device, otr_trace_fn trace, void *user);
 
   /* NULL where a backend has none: */
+
+  /** For plans and the loader. @param weights as the caller chose. NULL: a CPU's, {false, true, false, 0}. */
+  otr_placement (*placement)(const otr_device *device, otr_weights weights);
 
   /** The self-check failed at `code` (`why` says how): the operation's fast variants are switched off, for every
    *  program that is prepared from now on. @return true: check again; false: nothing is left to switch off. */
@@ -92,6 +105,11 @@ struct otr_device {
   otr_memory *memory;     /* the runtime's */
   otr_parallel *parallel; /* the runtime's */
 };
+
+static inline otr_placement otr_device_placement(const otr_device *device, otr_weights weights) {
+  otr_placement cpu = {.in_place = true};
+  return device->ops->placement ? device->ops->placement(device, weights) : cpu;
+}
 
 /** What a device is opened with. */
 typedef struct otr_device_params {

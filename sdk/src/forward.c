@@ -280,16 +280,19 @@ static int32_t most_ops(const otr_model *m) {
   return 16 + m->config.n_layers * (1 + 2 * OTR_LINEAR_PARTS * m->config.n_steps);
 }
 
-static otr_program program_of(const otr_model *m, const otr_forward_params *p, const otr_op *ops, int32_t n_ops) {
+static otr_program program_of(const otr_model *m, const otr_forward_params *p, const otr_forward *f, int32_t first) {
   const otr_config *c = &m->config;
-  return (otr_program){.ops = ops,
-                       .n_ops = n_ops,
+  return (otr_program){.ops = f->ops + first,
+                       .n_ops = f->n_ops - first,
                        .max_rows = p->max_rows,
                        .max_logits = p->max_logits,
                        .max_pages = p->max_pages,
                        .max_table = p->max_table,
                        .max_sequences = p->max_sequences,
-                       .kv = {c->n_layers, c->n_kv_heads, c->head_dim}};
+                       .kv = {c->n_layers, c->n_kv_heads, c->head_dim},
+                       .result = f->logits,
+                       .result_rows = OTR_ROWS_LOGITS,
+                       .result_row_bytes = (size_t)c->vocab * sizeof(float)};
 }
 
 otr_status otr_forward_create(otr_model *m, const otr_forward_params *p, otr_forward *f) {
@@ -305,8 +308,7 @@ otr_status otr_forward_create(otr_model *m, const otr_forward_params *p, otr_for
   otr_float_mode mode = otr_float_mode_enter();
   build(m, f);
   otr_float_mode_leave(mode);
-  otr_program body = program_of(m, p, f->ops, f->n_ops);
-  otr_program head = program_of(m, p, f->ops + f->head_begin, f->n_ops - f->head_begin);
+  otr_program body = program_of(m, p, f, 0), head = program_of(m, p, f, f->head_begin);
   OTR_TRY(device->ops->prepare(device, &body, &f->body));
   return device->ops->prepare(device, &head, &f->head);
 }
@@ -330,8 +332,7 @@ otr_status otr_forward_bytes(otr_model *m, const otr_forward_params *p, uint64_t
   if (!f.ops) return OTR_STATUS_NO_MEMORY;
   build(m, &f);
   uint64_t parts[4];
-  otr_program body = program_of(m, p, f.ops, f.n_ops);
-  otr_program head = program_of(m, p, f.ops + f.head_begin, f.n_ops - f.head_begin);
+  otr_program body = program_of(m, p, &f, 0), head = program_of(m, p, &f, f.head_begin);
   device->ops->prepared_bytes(device, &body, &parts[0], &parts[1]);
   device->ops->prepared_bytes(device, &head, &parts[2], &parts[3]);
   *host = f.activations.bytes + (uint64_t)f.capacity * sizeof *f.ops + parts[0] + parts[2];

@@ -188,7 +188,12 @@ static otr_status build(otr_linear *l, const otr_linear_params *p, otr_rule rule
   l->ops[1].u.linear = (otr_op_linear){.in = l->quantized, .k = p->k, .n_parts = 1};
   l->ops[1].u.linear.part[0].w = l->w;
   l->ops[1].u.linear.part[0].out = l->y;
-  otr_program program = {.ops = l->ops, .n_ops = 2, .max_rows = l->max_rows, .max_logits = 1};
+  otr_program program = {.ops = l->ops,
+                         .n_ops = 2,
+                         .max_rows = l->max_rows,
+                         .max_logits = 1,
+                         .result = l->y,
+                         .result_row_bytes = (size_t)p->n * sizeof(float)};
   return device->ops->prepare(device, &program, &l->prepared);
 }
 

@@ -213,6 +213,11 @@ typedef struct otr_program {
   int32_t max_table;     /* entries of a page table; 0: max_pages */
   int32_t max_sequences; /* 0: max_rows */
   otr_kv_shape kv;
+  /* What the host reads after each submit: `result_rows` rows of result_row_bytes, one after another, which a device
+   * may bring along. buffer NULL: not known. */
+  otr_ref result;
+  otr_rows result_rows;
+  size_t result_row_bytes;
 } otr_program;
 
 /** Whose row it is. */
