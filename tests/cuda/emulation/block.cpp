@@ -75,6 +75,10 @@ emulation_kernel::emulation_kernel(const char *name_, size_t args_bytes_, unsign
   kernels = this;
 }
 
+const emulation_kernel *emulation_kernels() {
+  return kernels;
+}
+
 const emulation_kernel *emulation_find(const char *name) {
   for (const emulation_kernel *k = kernels; k; k = k->next)
     if (!strcmp(k->name, name)) return k;
@@ -83,8 +87,12 @@ const emulation_kernel *emulation_find(const char *name) {
 
 /* ---- scheduling ---- */
 
-static unsigned index_of(const thread *t) { return (unsigned)(t - block.threads); }
-unsigned emulation_lane() { return index_of(self) % LANES; }
+static unsigned index_of(const thread *t) {
+  return (unsigned)(t - block.threads);
+}
+unsigned emulation_lane() {
+  return index_of(self) % LANES;
+}
 
 static void run_thread(thread *t, fiber *from) {
   self = t;
@@ -110,8 +118,8 @@ static void report(const thread *t, const char *format, va_list arguments) {
   char text[256];
   vsnprintf(text, sizeof text, format, arguments);
   snprintf(block.why, sizeof block.why, "%s, block (%u, %u, %u), thread (%u, %u, %u): %s", block.kernel->name,
-           t->place.block.x, t->place.block.y, t->place.block.z, t->place.thread.x, t->place.thread.y, t->place.thread.z,
-           text);
+           t->place.block.x, t->place.block.y, t->place.block.z, t->place.thread.x, t->place.thread.y,
+           t->place.thread.z, text);
   block.failed = true;
 }
 
@@ -134,7 +142,7 @@ static bool complete(const thread *t, const warp *w) {
   const thread *lanes = &block.threads[index_of(t) / LANES * LANES];
   for (unsigned left = members; left; left &= left - 1) {
     const thread *other = &lanes[__builtin_ctz(left)];
-    if (other->act != t->act || other->mask != t->mask)
+    if (other->act != t->act || other->mask != t->mask || strcmp(other->what, t->what))
       emulation_fault("%s(%#x) meets %s(%#x) of lane %u", t->what, t->mask, other->what, other->mask,
                       index_of(other) % LANES);
   }
@@ -173,7 +181,9 @@ void emulation_meet(const char *what, emulation_act act, unsigned mask, void *br
   meet(what, act, mask, false, bring);
 }
 
-void emulation_meet_all(const char *what, emulation_act act, void *bring) { meet(what, act, UINT_MAX, true, bring); }
+void emulation_meet_all(const char *what, emulation_act act, void *bring) {
+  meet(what, act, UINT_MAX, true, bring);
+}
 
 /* A lane that exits may have been the last that others waited for. */
 static void release_warp(unsigned warp_index) {
@@ -334,8 +344,12 @@ static void *shared_piece_of(const void *key, size_t bytes) {
   return memory;
 }
 
-void *emulation_shared(const void *key, size_t bytes) { return shared_piece_of(key, bytes); }
-void *emulation_dynamic_shared() { return shared_piece_of(&block.dynamic_bytes, block.dynamic_bytes); }
+void *emulation_shared(const void *key, size_t bytes) {
+  return shared_piece_of(key, bytes);
+}
+void *emulation_dynamic_shared() {
+  return shared_piece_of(&block.dynamic_bytes, block.dynamic_bytes);
+}
 
 void emulation_check_shared(const void *p, size_t bytes, size_t alignment, const char *what) {
   uintptr_t at = (uintptr_t)p;
