@@ -6,6 +6,24 @@
 
 #include "ops.h"
 
+/** A quantized layout, places in bytes: heads of all rows (shaders/quantized.glsl), then q of all rows, zero beyond k, then
+ *  the outliers of each row, by lane (feature mod 4) and ascending in it. */
+typedef struct vulkan_quantized_places {
+  uint64_t q, list, end;
+  uint32_t row_words;  /* of q: k in whole sixteens */
+  uint32_t lane_words; /* entries that there is room for in each of the four lanes */
+} vulkan_quantized_places;
+vulkan_quantized_places vulkan_quantized_layout(int32_t max_rows, int32_t k);
+
+/** A rounded layout: 2^e of all rows, then f16 bits of all rows, zero beyond k. */
+typedef struct vulkan_rounded_places {
+  uint64_t x16, end;
+  uint32_t row_words; /* k in whole sixteens, two to a word */
+} vulkan_rounded_places;
+vulkan_rounded_places vulkan_rounded_layout(int32_t max_rows, int32_t k);
+
+/* q16 is f32 [max_rows, width] of the values rounded to f16. A layer of a KV page: shaders/kv.glsl. */
+
 /** Bytes of whole layouts; 0: too large for an address. */
 size_t vulkan_quantized_bytes(int32_t max_rows, int32_t k);
 size_t vulkan_rounded_bytes(int32_t max_rows, int32_t k);

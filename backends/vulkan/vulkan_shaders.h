@@ -7,7 +7,27 @@
 #include <stdint.h>
 
 #define VULKAN_SHADER_LIST(X) \
-  X(add)
+  X(embed) \
+  X(position) \
+  X(norm) \
+  X(quantize) \
+  X(round16) \
+  X(linear) \
+  X(linear_dot) \
+  X(linear_row) \
+  X(linear_row_dot) \
+  X(linear_tile) \
+  X(linear_tile_dot) \
+  X(linear16) \
+  X(linear16_row) \
+  X(rope_kv) \
+  X(attention) \
+  X(attention_merge) \
+  X(glu) \
+  X(act) \
+  X(add) \
+  X(select) \
+  X(copy)
 
 typedef enum vulkan_shader {
 #define X(name) VULKAN_SHADER_##name,

@@ -1,0 +1,18 @@
+#version 450
+// SPDX-License-Identifier: Apache-2.0
+/* x = tidy(x + y): thread per value, axis y over rows. */
+#extension GL_GOOGLE_include_directive : require
+#include "common.glsl"
+
+layout(local_size_x_id = 0) in;
+OPERAND(0, , float, x)
+OPERAND(1, readonly, float, y)
+#define WIDTH push.own[2]
+
+void main() {
+  uint row = group_y(), i = gl_GlobalInvocationID.x;
+  if (row >= rows_of_pass() || i >= WIDTH) return;
+  uint at = row * WIDTH + i;
+  precise float sum = x[FIRST(0) + at] + y[FIRST(1) + at];
+  x[FIRST(0) + at] = tidy_found(sum);
+}

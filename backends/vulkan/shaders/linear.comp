@@ -1,0 +1,6 @@
+#version 450
+// SPDX-License-Identifier: Apache-2.0
+/* linear, few rows. */
+#extension GL_GOOGLE_include_directive : require
+#include "common.glsl"
+#include "linear.glsl"

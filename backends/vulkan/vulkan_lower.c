@@ -1,0 +1,487 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vulkan_lower.h"
+
+#include <string.h>
+
+#include "numerics.h"
+#include "shaders/step.glsl"
+#include "status.h"
+#include "vulkan_layout.h"
+
+enum {
+  OWN = VULKAN_OPERANDS, /* the first push word that is a shader's own; [0] and [1] of these are set by begin() */
+  ELEMENT_THREADS = 64,
+  ROW_THREADS = 256, /* most threads for one row */
+  WORD = 4
+};
+
+/* Threads of the lanes of a GEMV, outputs of a thread and rows done at a time: shaders/linear.glsl. */
+enum { LINEAR_THREADS = 64, LINEAR_OUTPUTS = 4, LINEAR_ROWS = 4, MOST_LANES = 32, LEAST_LANES = 4 };
+enum { TILE = 64, TILE_THREADS = 256, TILE_SHARED_BYTES = 27 * 1024 };
+enum { LINEAR16_OUTPUTS = 8, LINEAR16_ROWS = 4 };
+
+/* Scratch for attention's partial results beyond which rows take turns. */
+#define ATTENTION_SCRATCH_BYTES ((uint64_t)64 << 20)
+
+/* A driver without a GPU may end loops silently that go round more than 65,535 times in all: inputs of a thread, and
+ * features of a head times pages, that stay below. */
+#define CPU_MOST_K 32768
+#define CPU_MOST_DIM_PAGES 2048
+
+typedef struct lowering {
+  const vulkan_lowering *l;
+  const otr_op *op;
+  vulkan_emit emit;
+  void *user;
+} lowering;
+
+static uint32_t ceil_div(uint64_t a, uint64_t b) {
+  return (uint32_t)((a + b - 1) / b);
+}
+
+static uint32_t max_rows_of(const lowering *w) {
+  const otr_program *p = w->l->program;
+  return (uint32_t)(w->op->rows == OTR_ROWS_LOGITS ? p->max_logits : p->max_rows);
+}
+
+static uint32_t threads_of_row(const lowering *w, int32_t width) {
+  const vulkan_caps *caps = w->l->caps;
+  return caps->is_cpu || width < 1024 || caps->max_invocations < ROW_THREADS ? ELEMENT_THREADS : ROW_THREADS;
+}
+
+/** A dispatch of `shader` in both recordings, axis y over the op's rows, one group on the others. */
+static vulkan_dispatch begin(const lowering *w, vulkan_shader shader) {
+  bool logits = w->op->rows == OTR_ROWS_LOGITS;
+  vulkan_dispatch d = {.shader = shader, .phases = VULKAN_FEW_ROWS | VULKAN_MANY_ROWS};
+  for (int axis = 0; axis < 3; axis++) d.groups[axis] = (vulkan_axis){VULKAN_FIXED, 1};
+  d.groups[1].scale = logits ? VULKAN_LOGITS : VULKAN_ROWS;
+  d.push[OWN] = (uint32_t)(w->op->layer + 1);
+  d.push[OWN + 1] = logits ? STEP_N_LOGITS : STEP_N_ROWS;
+  return d;
+}
+
+static void add_operand(vulkan_dispatch *d, otr_ref ref, uint64_t bytes, bool writes) {
+  d->operand[d->n_operands++] = (vulkan_operand){ref, ref.buffer ? (bytes + WORD - 1) / WORD * WORD : 0, writes};
+}
+
+static void reads(vulkan_dispatch *d, otr_ref ref, uint64_t bytes) {
+  add_operand(d, ref, bytes, false);
+}
+
+static void writes(vulkan_dispatch *d, otr_ref ref, uint64_t bytes) {
+  add_operand(d, ref, bytes, true);
+}
+
+static otr_ref at(otr_ref ref, uint64_t bytes) {
+  if (ref.buffer) ref.offset += (size_t)bytes;
+  return ref;
+}
+
+static uint64_t floats(uint64_t rows, int32_t width) {
+  return rows * (uint64_t)width * sizeof(float);
+}
+
+static otr_status send(const lowering *w, const vulkan_dispatch *d) {
+  for (uint32_t i = 0; i < d->n_operands; i++) {
+    if (d->operand[i].bytes > w->l->caps->max_operand_bytes)
+      return otr_fail(OTR_STATUS_UNSUPPORTED,
+                      "%s: operand %u has %llu bytes, the device binds %llu at most (fewer rows at a time may help)",
+                      otr_op_name(w->op->code), i, (unsigned long long)d->operand[i].bytes,
+                      (unsigned long long)w->l->caps->max_operand_bytes);
+  }
+  for (int axis = 0; axis < 3; axis++) {
+    if (d->groups[axis].scale == VULKAN_FIXED && d->groups[axis].per > w->l->caps->max_groups[axis])
+      return otr_fail(OTR_STATUS_UNSUPPORTED, "%s: too many workgroups", otr_op_name(w->op->code));
+  }
+  return w->emit(w->user, d);
+}
+
+/* ---- values and rows --------------------------------------------------------------------------------------------- */
+
+/** A thread per value of rows of `width`. */
+static vulkan_dispatch begin_values(const lowering *w, vulkan_shader shader, int32_t width) {
+  vulkan_dispatch d = begin(w, shader);
+  d.constant[0] = ELEMENT_THREADS;
+  d.groups[0].per = ceil_div((uint64_t)width, ELEMENT_THREADS);
+  d.push[OWN + 2] = (uint32_t)width;
+  return d;
+}
+
+static otr_status lower_embed(const lowering *w) {
+  const otr_op_embed *o = &w->op->u.embed;
+  bool f16 = o->table.type == OTR_WEIGHT_F16;
+  uint64_t row_bytes = (uint64_t)o->table.row_stride * (f16 ? 2 : 1);
+  uint64_t tokens = w->l->caps->max_operand_bytes / row_bytes;
+  vulkan_dispatch d = begin_values(w, VULKAN_SHADER_embed, o->width);
+  d.constant[1] = f16;
+  d.constant[2] = o->has_scale != 0;
+  d.constant[3] = o->position_table.buffer != NULL;
+  d.push[OWN + 5] = (uint32_t)(row_bytes / WORD);
+  d.push[OWN + 6] = (uint32_t)o->n_positions;
+  d.push[OWN + 7] = (uint32_t)o->position_offset;
+  d.push[OWN + 8] = OTR_BITS(o->scale);
+  for (uint64_t first = 0, n = (uint64_t)o->table.n; first < n; first += tokens) {
+    uint64_t end = first + tokens < n ? first + tokens : n;
+    d.n_operands = 0;
+    writes(&d, o->out, floats(max_rows_of(w), o->width));
+    reads(&d, at(o->table.data, first * row_bytes), (end - first) * row_bytes);
+    reads(&d, o->table.scale, floats(1, o->table.n));
+    reads(&d, o->position_table, floats((uint64_t)o->n_positions, o->width));
+    d.push[OWN + 3] = (uint32_t)first;
+    d.push[OWN + 4] = (uint32_t)end;
+    OTR_TRY(send(w, &d));
+  }
+  return OTR_STATUS_OK;
+}
+
+static otr_status lower_position(const lowering *w) {
+  const otr_op_position *o = &w->op->u.position;
+  vulkan_dispatch d = begin_values(w, VULKAN_SHADER_position, o->width);
+  writes(&d, o->x, floats(max_rows_of(w), o->width));
+  reads(&d, o->table, floats((uint64_t)o->n_positions, o->width));
+  d.push[OWN + 3] = (uint32_t)o->n_positions;
+  d.push[OWN + 4] = (uint32_t)o->position_offset;
+  return send(w, &d);
+}
+
+static otr_status lower_norm(const lowering *w) {
+  const otr_op_norm *o = &w->op->u.norm;
+  uint64_t bytes = floats((uint64_t)max_rows_of(w) * (uint64_t)o->groups, o->width);
+  vulkan_dispatch d = begin(w, VULKAN_SHADER_norm);
+  writes(&d, o->out, bytes);
+  reads(&d, o->x, bytes);
+  reads(&d, o->gain, floats(o->group_gains ? (uint64_t)o->groups : 1, o->width));
+  reads(&d, o->bias, floats(1, o->width));
+  d.constant[0] = threads_of_row(w, o->width);
+  d.constant[1] = o->kind == OTR_NORM_LAYER;
+  d.constant[2] = o->bias.buffer != NULL;
+  d.constant[3] = o->group_gains != 0;
+  d.groups[0].per = (uint32_t)o->groups;
+  d.push[OWN + 2] = (uint32_t)o->width;
+  d.push[OWN + 3] = (uint32_t)o->groups;
+  d.push[OWN + 4] = OTR_BITS(o->eps);
+  d.push[OWN + 5] = OTR_BITS(otr_recip((float)o->width));
+  return send(w, &d);
+}
+
+static otr_status lower_quantize(const lowering *w) {
+  const otr_op_quantize *o = &w->op->u.quantize;
+  vulkan_quantized_places p = vulkan_quantized_layout((int32_t)max_rows_of(w), o->k);
+  vulkan_dispatch d = begin(w, VULKAN_SHADER_quantize);
+  if (o->batch) return otr_fail(OTR_STATUS_UNSUPPORTED, "batch scope is the reference's (device \"cpu\")");
+  writes(&d, o->out, p.list);
+  writes(&d, at(o->out, p.list), p.end - p.list);
+  reads(&d, o->x, floats(max_rows_of(w), o->k));
+  d.constant[0] = threads_of_row(w, o->k);
+  d.constant[1] = (uint32_t)o->rule.kind;
+  d.push[OWN + 2] = (uint32_t)o->k;
+  d.push[OWN + 3] = p.row_words;
+  d.push[OWN + 4] = (uint32_t)(p.q / WORD);
+  d.push[OWN + 5] = p.lane_words;
+  d.push[OWN + 6] = OTR_BITS(o->rule.value);
+  d.push[OWN + 7] = OTR_BITS(otr_recip((float)o->k));
+  return send(w, &d);
+}
+
+static otr_status lower_round16(const lowering *w) {
+  const otr_op_round16 *o = &w->op->u.round16;
+  vulkan_rounded_places p = vulkan_rounded_layout((int32_t)max_rows_of(w), o->k);
+  vulkan_dispatch d = begin(w, VULKAN_SHADER_round16);
+  writes(&d, o->out, p.end);
+  reads(&d, o->x, floats(max_rows_of(w), o->k));
+  d.constant[0] = threads_of_row(w, o->k);
+  d.push[OWN + 2] = (uint32_t)o->k;
+  d.push[OWN + 3] = p.row_words;
+  d.push[OWN + 4] = (uint32_t)(p.x16 / WORD);
+  return send(w, &d);
+}
+
+static otr_status lower_glu(const lowering *w) {
+  const otr_op_glu *o = &w->op->u.glu;
+  vulkan_dispatch d = begin_values(w, VULKAN_SHADER_glu, o->width);
+  d.constant[1] = (uint32_t)o->act;
+  writes(&d, o->out, floats(max_rows_of(w), o->width));
+  reads(&d, o->gate, floats(max_rows_of(w), o->width));
+  reads(&d, o->up, floats(max_rows_of(w), o->width));
+  return send(w, &d);
+}
+
+static otr_status lower_act(const lowering *w) {
+  const otr_op_act *o = &w->op->u.act;
+  vulkan_dispatch d = begin_values(w, VULKAN_SHADER_act, o->width);
+  d.constant[1] = (uint32_t)o->act;
+  writes(&d, o->out, floats(max_rows_of(w), o->width));
+  reads(&d, o->x, floats(max_rows_of(w), o->width));
+  return send(w, &d);
+}
+
+static otr_status lower_add(const lowering *w) {
+  const otr_op_add *o = &w->op->u.add;
+  vulkan_dispatch d = begin_values(w, VULKAN_SHADER_add, o->width);
+  writes(&d, o->x, floats(max_rows_of(w), o->width));
+  reads(&d, o->y, floats(max_rows_of(w), o->width));
+  return send(w, &d);
+}
+
+static otr_status lower_select(const lowering *w) {
+  const otr_op_select *o = &w->op->u.select;
+  vulkan_dispatch d = begin_values(w, VULKAN_SHADER_select, o->width);
+  writes(&d, o->out, floats((uint64_t)w->l->program->max_logits, o->width));
+  reads(&d, o->x, floats((uint64_t)w->l->program->max_rows, o->width));
+  return send(w, &d);
+}
+
+static otr_status lower_copy(const lowering *w) {
+  const otr_op_copy *o = &w->op->u.copy;
+  vulkan_dispatch d = begin_values(w, VULKAN_SHADER_copy, o->width);
+  writes(&d, o->out, floats(max_rows_of(w), o->width));
+  reads(&d, o->x, floats(max_rows_of(w), o->width));
+  return send(w, &d);
+}
+
+/* ---- linears ----------------------------------------------------------------------------------------------------- */
+
+static bool uses_dot(const vulkan_caps *caps) {
+  return caps->int_dot && (caps->demoted >> OTR_OP_LINEAR & 1) == 0;
+}
+
+bool vulkan_has_fast(const vulkan_caps *caps, otr_op_code code) {
+  return code == OTR_OP_LINEAR && uses_dot(caps);
+}
+
+/** Outputs [first, first + n) of a weight: what fits an operand. */
+typedef struct output_range {
+  uint64_t first, n;
+} output_range;
+
+static bool next_range(const lowering *w, const otr_weight *weight, uint64_t row_bytes, output_range *r) {
+  uint64_t most = w->l->caps->max_operand_bytes / row_bytes;
+  r->first += r->n;
+  r->n = (uint64_t)weight->n - r->first < most ? (uint64_t)weight->n - r->first : most;
+  return r->n > 0;
+}
+
+static void linear_operands(const lowering *w, vulkan_dispatch *d, int part, output_range r) {
+  const otr_op_linear *o = &w->op->u.linear;
+  const otr_weight *weight = &o->part[part].w;
+  vulkan_quantized_places p = vulkan_quantized_layout((int32_t)max_rows_of(w), o->k);
+  uint64_t stride = (uint64_t)weight->row_stride;
+  writes(d, o->part[part].out, floats(max_rows_of(w), weight->n));
+  reads(d, o->in, p.list);
+  reads(d, at(o->in, p.list), p.end - p.list);
+  reads(d, at(weight->data, r.first * stride), r.n * stride);
+  reads(d, weight->scale, floats(1, weight->n));
+  reads(d, weight->bias, floats(1, weight->n));
+  reads(d, weight->static_slot, floats(1, o->k));
+  reads(d, weight->static_cols, (uint64_t)weight->n_static * (uint64_t)weight->n * 2);
+  d->constant[1] = weight->bias.buffer != NULL;
+  d->constant[2] = weight->n_static == 0 ? 0 : weight->n_static == o->k ? 2 : 1;
+  d->push[OWN + 2] = (uint32_t)weight->n;
+  d->push[OWN + 3] = (uint32_t)r.first;
+  d->push[OWN + 4] = (uint32_t)r.n;
+  d->push[OWN + 5] = p.row_words / 4;
+  d->push[OWN + 6] = (uint32_t)(stride / 16);
+  d->push[OWN + 7] = (uint32_t)(p.q / WORD);
+  d->push[OWN + 8] = p.lane_words;
+}
+
+/** A thread per output. */
+static otr_status lower_linear_row(const lowering *w, int part, output_range r) {
+  vulkan_dispatch d = begin(w, uses_dot(w->l->caps) ? VULKAN_SHADER_linear_row_dot : VULKAN_SHADER_linear_row);
+  linear_operands(w, &d, part, r);
+  d.constant[0] = ELEMENT_THREADS;
+  d.constant[3] = w->op->u.linear.k > CPU_MOST_K ? 1 : LINEAR_ROWS;
+  d.groups[0].per = ceil_div(r.n, ELEMENT_THREADS);
+  d.groups[1].per = d.constant[3];
+  return send(w, &d);
+}
+
+/** The weights stream: for `phases`. */
+static otr_status lower_linear_few(const lowering *w, int part, output_range r, uint32_t phases) {
+  uint32_t lanes = MOST_LANES, sixteens = ceil_div((uint64_t)w->op->u.linear.k, 16);
+  vulkan_dispatch d = begin(w, uses_dot(w->l->caps) ? VULKAN_SHADER_linear_dot : VULKAN_SHADER_linear);
+  while (lanes > LEAST_LANES && lanes / 2 >= sixteens) lanes /= 2;
+  linear_operands(w, &d, part, r);
+  d.constant[3] = lanes;
+  d.groups[0].per = ceil_div(r.n, LINEAR_THREADS / lanes * LINEAR_OUTPUTS);
+  d.groups[1].per = LINEAR_ROWS;
+  d.phases = phases;
+  return send(w, &d);
+}
+
+static otr_status lower_linear_tile(const lowering *w, int part, output_range r) {
+  vulkan_dispatch d = begin(w, uses_dot(w->l->caps) ? VULKAN_SHADER_linear_tile_dot : VULKAN_SHADER_linear_tile);
+  linear_operands(w, &d, part, r);
+  d.groups[0].per = ceil_div(r.n, TILE);
+  d.groups[1].per = TILE;
+  d.phases = VULKAN_MANY_ROWS;
+  return send(w, &d);
+}
+
+static bool can_tile(const vulkan_caps *caps) {
+  return caps->max_invocations >= TILE_THREADS && caps->max_shared_bytes >= TILE_SHARED_BYTES;
+}
+
+static otr_status lower_linear(const lowering *w) {
+  const otr_op_linear *o = &w->op->u.linear;
+  const vulkan_caps *caps = w->l->caps;
+  bool tiles = can_tile(caps) && w->op->rows == OTR_ROWS_STEP && w->l->program->max_rows > VULKAN_FEW;
+  for (int32_t part = 0; part < o->n_parts; part++) {
+    const otr_weight *weight = &o->part[part].w;
+    for (output_range r = {0, 0}; next_range(w, weight, (uint64_t)weight->row_stride, &r);) {
+      if (caps->is_cpu) {
+        OTR_TRY(lower_linear_row(w, part, r));
+        continue;
+      }
+      OTR_TRY(lower_linear_few(w, part, r, tiles ? VULKAN_FEW_ROWS : VULKAN_FEW_ROWS | VULKAN_MANY_ROWS));
+      if (tiles) OTR_TRY(lower_linear_tile(w, part, r));
+    }
+  }
+  return OTR_STATUS_OK;
+}
+
+static otr_status lower_linear16_range(const lowering *w, int part, output_range r) {
+  const otr_op_linear16 *o = &w->op->u.linear16;
+  const otr_weight *weight = &o->part[part].w;
+  vulkan_rounded_places p = vulkan_rounded_layout((int32_t)max_rows_of(w), o->k);
+  uint64_t stride = (uint64_t)weight->row_stride * 2;
+  bool is_cpu = w->l->caps->is_cpu;
+  vulkan_dispatch d = begin(w, is_cpu ? VULKAN_SHADER_linear16_row : VULKAN_SHADER_linear16);
+  writes(&d, o->part[part].out, floats(max_rows_of(w), weight->n));
+  reads(&d, o->in, p.end);
+  reads(&d, at(weight->data, r.first * stride), r.n * stride);
+  reads(&d, weight->scale, floats(1, weight->n));
+  reads(&d, weight->bias, floats(1, weight->n));
+  d.constant[0] = ELEMENT_THREADS;
+  d.constant[1] = weight->bias.buffer != NULL;
+  d.groups[0].per = ceil_div(r.n, is_cpu ? ELEMENT_THREADS : LINEAR16_OUTPUTS);
+  d.groups[1].per = is_cpu ? 1 : LINEAR16_ROWS;
+  d.push[OWN + 2] = (uint32_t)weight->n;
+  d.push[OWN + 3] = (uint32_t)r.first;
+  d.push[OWN + 4] = (uint32_t)r.n;
+  d.push[OWN + 5] = p.row_words / 8;
+  d.push[OWN + 6] = (uint32_t)(stride / WORD);
+  d.push[OWN + 7] = (uint32_t)(p.x16 / WORD);
+  return send(w, &d);
+}
+
+static otr_status lower_linear16(const lowering *w) {
+  const otr_op_linear16 *o = &w->op->u.linear16;
+  for (int32_t part = 0; part < o->n_parts; part++) {
+    const otr_weight *weight = &o->part[part].w;
+    for (output_range r = {0, 0}; next_range(w, weight, (uint64_t)weight->row_stride * 2, &r);)
+      OTR_TRY(lower_linear16_range(w, part, r));
+  }
+  return OTR_STATUS_OK;
+}
+
+/* ---- attention --------------------------------------------------------------------------------------------------- */
+
+static uint32_t layer_words(const lowering *w, int32_t kv_layer) {
+  return (uint32_t)(vulkan_kv_layer_bytes(&w->l->program->kv) / WORD * (size_t)kv_layer);
+}
+
+static otr_status lower_rope_kv(const lowering *w) {
+  const otr_op_rope_kv *o = &w->op->u.rope_kv;
+  uint64_t rows = max_rows_of(w);
+  int32_t width = o->n_heads * o->head_dim, kv_width = o->n_kv_heads * o->head_dim;
+  vulkan_dispatch d = begin(w, VULKAN_SHADER_rope_kv);
+  writes(&d, o->q16, floats(rows, width));
+  reads(&d, o->q, floats(rows, width));
+  reads(&d, o->k, floats(rows, kv_width));
+  reads(&d, o->v, floats(rows, kv_width));
+  d.kv = VULKAN_KV_WRITES;
+  d.groups[0].per = ceil_div((uint64_t)(width + 2 * o->n_kv_heads * ((o->head_dim + 1) / 2)), ELEMENT_THREADS);
+  d.push[OWN + 2] = (uint32_t)o->n_heads;
+  d.push[OWN + 3] = (uint32_t)o->n_kv_heads;
+  d.push[OWN + 4] = (uint32_t)o->head_dim;
+  d.push[OWN + 5] = (uint32_t)o->n_rot / 2;
+  d.push[OWN + 6] = layer_words(w, o->kv_layer);
+  return send(w, &d);
+}
+
+/** Bytes of a row's partial results. */
+static uint64_t part_bytes(const otr_program *program, const otr_op_attention *o) {
+  return (uint64_t)o->n_heads * (uint64_t)program->max_pages * ((uint64_t)o->head_dim + 2) * sizeof(float);
+}
+
+/** Rows whose partial results the scratch holds at a time. */
+static uint32_t attention_rows(const vulkan_caps *caps, const otr_program *program, const otr_op_attention *o) {
+  uint64_t most = caps->max_operand_bytes < ATTENTION_SCRATCH_BYTES ? caps->max_operand_bytes : ATTENTION_SCRATCH_BYTES;
+  uint64_t rows = most / part_bytes(program, o);
+  if (rows > (uint64_t)program->max_rows) rows = (uint64_t)program->max_rows;
+  return rows > 0 ? (uint32_t)rows : 1;
+}
+
+/** Rows [first, end) in the recordings `phases`; `all`: these are all rows that a pass can have there. */
+static otr_status attend_rows(const lowering *w, uint32_t first, uint32_t end, bool all, uint32_t phases) {
+  const otr_op_attention *o = &w->op->u.attention;
+  const vulkan_caps *caps = w->l->caps;
+  uint64_t rows = max_rows_of(w), scratch = (uint64_t)(end - first) * part_bytes(w->l->program, o);
+  vulkan_dispatch d = begin(w, VULKAN_SHADER_attention);
+  if (!all) d.groups[1] = (vulkan_axis){VULKAN_FIXED, end - first};
+  d.groups[0].per = (uint32_t)o->n_heads;
+  d.phases = phases;
+  d.constant[0] = caps->is_cpu || caps->max_invocations < ROW_THREADS ? ELEMENT_THREADS : ROW_THREADS;
+  d.constant[1] = all;
+  d.constant[2] = o->slopes.buffer != NULL;
+  d.push[OWN + 2] = (uint32_t)o->n_heads;
+  d.push[OWN + 3] = (uint32_t)o->n_kv_heads;
+  d.push[OWN + 4] = (uint32_t)o->head_dim;
+  d.push[OWN + 5] = (uint32_t)o->window;
+  d.push[OWN + 6] = OTR_BITS(o->scale);
+  d.push[OWN + 7] = first;
+  d.push[OWN + 8] = end;
+  d.push[OWN + 9] = (uint32_t)w->l->program->max_pages;
+  d.push[OWN + 10] = layer_words(w, o->kv_layer);
+  vulkan_dispatch merge = d;
+  writes(&d, w->l->scratch, scratch);
+  reads(&d, o->q16, floats(rows, o->n_heads * o->head_dim));
+  reads(&d, o->slopes, floats(1, o->n_heads));
+  uint32_t pages = CPU_MOST_DIM_PAGES / (uint32_t)o->head_dim;
+  d.groups[2] = (vulkan_axis){VULKAN_CHUNKS, caps->is_cpu && pages > 0 ? pages : 1};
+  d.kv = VULKAN_KV_READS;
+  OTR_TRY(send(w, &d));
+  merge.shader = VULKAN_SHADER_attention_merge;
+  reads(&merge, w->l->scratch, scratch);
+  writes(&merge, o->out, floats(rows, o->n_heads * o->head_dim));
+  return send(w, &merge);
+}
+
+static otr_status attend_in_turns(const lowering *w, uint32_t rows, uint32_t at_a_time, uint32_t phases) {
+  if (rows <= at_a_time) return attend_rows(w, 0, rows, true, phases);
+  for (uint32_t first = 0; first < rows; first += at_a_time)
+    OTR_TRY(attend_rows(w, first, first + at_a_time < rows ? first + at_a_time : rows, false, phases));
+  return OTR_STATUS_OK;
+}
+
+static otr_status lower_attention(const lowering *w) {
+  uint32_t rows = max_rows_of(w), at_a_time = attention_rows(w->l->caps, w->l->program, &w->op->u.attention);
+  if (rows <= at_a_time) return attend_rows(w, 0, rows, true, VULKAN_FEW_ROWS | VULKAN_MANY_ROWS);
+  OTR_TRY(attend_in_turns(w, rows < VULKAN_FEW ? rows : VULKAN_FEW, at_a_time, VULKAN_FEW_ROWS));
+  return attend_in_turns(w, rows, at_a_time, VULKAN_MANY_ROWS);
+}
+
+size_t vulkan_scratch_bytes(const vulkan_caps *caps, const otr_program *program) {
+  uint64_t most = 0;
+  for (int32_t i = 0; i < program->n_ops; i++) {
+    if (program->ops[i].code != OTR_OP_ATTENTION) continue;
+    const otr_op_attention *o = &program->ops[i].u.attention;
+    uint64_t bytes = attention_rows(caps, program, o) * part_bytes(program, o);
+    if (bytes > most) most = bytes;
+  }
+  return (size_t)most;
+}
+
+/* ---- all --------------------------------------------------------------------------------------------------------- */
+
+otr_status vulkan_lower(const vulkan_lowering *l, int32_t index, int32_t *n_ops, vulkan_emit emit, void *user) {
+  static otr_status (*const lowers[OTR_OP_COUNT])(const lowering *) = {
+#define X(CODE, name) [OTR_OP_##CODE] = lower_##name,
+      OTR_OP_LIST(X)
+#undef X
+  };
+  lowering w = {l, &l->program->ops[index], emit, user};
+  *n_ops = 1;
+  return lowers[w.op->code](&w);
+}
