@@ -4,7 +4,12 @@
 #ifndef OTR_CUDA_LAYOUT_H
 #define OTR_CUDA_LAYOUT_H
 
+#include "kernels/args.h"
 #include "ops.h"
+
+/** The layouts at a device address (0: their offsets). */
+struct cuda_quantized cuda_quantized_at(uint64_t base, int32_t max_rows, int32_t k);
+struct cuda_rounded cuda_rounded_at(uint64_t base, int32_t max_rows, int32_t k);
 
 /** Bytes of whole layouts; 0: too large for an address. */
 size_t cuda_quantized_bytes(int32_t max_rows, int32_t k);

@@ -17,8 +17,8 @@
 #define OTR_BITS(x) __float_as_uint(x)
 #define OTR_FLOAT(b) __uint_as_float(b)
 #define OTR_I2F(i) __int2float_rn(i)
-#define OTR_INT(x) int(x)
-#define OTR_UINT(x) otr_u32(x)
+#define OTR_INT(x) ((int)(x))
+#define OTR_UINT(x) ((otr_u32)(x))
 #elif defined(GL_core_profile) || defined(VULKAN)
 #define OTR_FN
 #define OTR_PRECISE precise

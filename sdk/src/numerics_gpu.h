@@ -9,7 +9,7 @@
 #ifndef OTR_NUMERICS_GPU_H
 #define OTR_NUMERICS_GPU_H
 
-#if defined(__CUDACC__)
+#if defined(__CUDACC__) || defined(OTR_CUDA_EMULATION)
 static __device__ inline float otr_recip(float a);
 static __device__ inline float otr_sqrt(float a);
 #elif defined(GL_core_profile) || defined(VULKAN)
@@ -96,7 +96,7 @@ OTR_FN float otr_gpu_sqrt(float a) {
   return OTR_FLOAT((((exponent + 126u + odd) >> 1) << 23) | (q & 0x7fffffu));
 }
 
-#if defined(__CUDACC__) || defined(GL_core_profile) || defined(VULKAN)
+#if defined(__CUDACC__) || defined(OTR_CUDA_EMULATION) || defined(GL_core_profile) || defined(VULKAN)
 OTR_FN float otr_recip(float a) { return otr_gpu_recip(a); }
 OTR_FN float otr_sqrt(float a) { return otr_gpu_sqrt(a); }
 #endif

@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cuda_lower.h"
+
+#include <string.h>
+
+#include "cuda_layout.h"
+#include "numerics.h"
+#include "status.h"
+
+_Static_assert(sizeof(struct cuda_linear_args) <= CUDA_ARGS_BYTES, "arguments fit a launch");
+_Static_assert(CUDA_PARTS == OTR_LINEAR_PARTS, "a part each");
+
+/* An operation on its way to launches. */
+typedef struct lowering {
+  const cuda_lowering *l;
+  const otr_op *op;
+  int32_t rows;     /* of this pass */
+  int32_t max_rows; /* that the operands' layouts have room for */
+  struct cuda_head head;
+  cuda_emit emit;
+  void *user;
+} lowering;
+
+static uint32_t blocks(int64_t n, int64_t size) {
+  return (uint32_t)((n + size - 1) / size);
+}
+
+static otr_status launch(const lowering *w, cuda_kernel kernel, const uint32_t grid[3], uint32_t threads,
+                         uint32_t shared_bytes, const void *args, size_t args_bytes) {
+  cuda_launch out = {.kernel = kernel,
+                     .grid = {grid[0], grid[1], grid[2]},
+                     .block = {threads, 1, 1},
+                     .shared_bytes = shared_bytes,
+                     .args_bytes = (uint32_t)args_bytes};
+  memcpy(out.args, args, args_bytes);
+  return w->emit(w->user, &out);
+}
+
+/** A launch without dynamic shared memory. */
+#define LAUNCH(w, name, x, y, threads, args) \
+  launch(w, CUDA_KERNEL_##name, (const uint32_t[3]){x, y, 1}, threads, 0, &(args), sizeof(args))
+
+/* ---- row-wise operations ----------------------------------------------------------------------------------------- */
+
+enum { ROW_THREADS = 256, WIDE = 1024 /* values of a row that a block takes */ };
+
+/** Blocks of a kernel that goes through rows * width values, four or more a thread. */
+static uint32_t flat_blocks(const lowering *w, int32_t width) {
+  uint32_t most = (uint32_t)w->l->caps->n_sm * 16, n = blocks((int64_t)w->rows * width, WIDE);
+  return n < most ? n : most;
+}
+
+static otr_status lower_embed(const lowering *w) {
+  const otr_op_embed *o = &w->op->u.embed;
+  struct cuda_embed_args a = {.head = w->head,
+                              .out = cuda_address(o->out),
+                              .data = cuda_address_streamed(o->table.data),
+                              .scale = cuda_address(o->table.scale),
+                              .positions = cuda_address(o->position_table),
+                              .row_stride = o->table.row_stride,
+                              .width = o->width,
+                              .is_f16 = o->table.type == OTR_WEIGHT_F16,
+                              .has_constant = o->has_scale,
+                              .n_positions = o->n_positions,
+                              .position_offset = o->position_offset,
+                              .constant = o->scale};
+  return LAUNCH(w, embed, (uint32_t)w->rows, blocks(o->width, WIDE), ROW_THREADS, a);
+}
+
+static otr_status lower_position(const lowering *w) {
+  const otr_op_position *o = &w->op->u.position;
+  struct cuda_position_args a = {.head = w->head,
+                                 .x = cuda_address(o->x),
+                                 .table = cuda_address(o->table),
+                                 .width = o->width,
+                                 .n_positions = o->n_positions,
+                                 .position_offset = o->position_offset};
+  return LAUNCH(w, position, (uint32_t)w->rows, blocks(o->width, WIDE), ROW_THREADS, a);
+}
+
+static otr_status lower_norm(const lowering *w) {
+  const otr_op_norm *o = &w->op->u.norm;
+  struct cuda_norm_args a = {.head = w->head,
+                             .out = cuda_address(o->out),
+                             .x = cuda_address(o->x),
+                             .gain = cuda_address(o->gain),
+                             .bias = cuda_address(o->bias),
+                             .width = o->width,
+                             .groups = o->groups,
+                             .group_gains = o->group_gains,
+                             .is_layer = o->kind == OTR_NORM_LAYER,
+                             .eps = o->eps,
+                             .inv_width = otr_recip((float)o->width)};
+  uint32_t threads = o->width > 64 ? o->width > 128 ? ROW_THREADS : 128 : 64;
+  return LAUNCH(w, norm, (uint32_t)w->rows, (uint32_t)o->groups, threads, a);
+}
+
+static otr_status lower_quantize(const lowering *w) {
+  const otr_op_quantize *o = &w->op->u.quantize;
+  if (o->batch) return otr_fail(OTR_STATUS_UNSUPPORTED, "batch scope is on the reference device \"cpu\" only");
+  struct cuda_quantize_args a = {.head = w->head,
+                                 .out = cuda_quantized_at(cuda_address(o->out), w->max_rows, o->k),
+                                 .x = cuda_address(o->x),
+                                 .rule = (int32_t)o->rule.kind,
+                                 .value = o->rule.value,
+                                 .inv_k = otr_recip((float)o->k)};
+  return LAUNCH(w, quantize, (uint32_t)w->rows, 1, ROW_THREADS, a);
+}
+
+static otr_status lower_round16(const lowering *w) {
+  const otr_op_round16 *o = &w->op->u.round16;
+  struct cuda_round16_args a = {.head = w->head,
+                                .out = cuda_rounded_at(cuda_address(o->out), w->max_rows, o->k),
+                                .x = cuda_address(o->x)};
+  return LAUNCH(w, round16, (uint32_t)w->rows, 1, ROW_THREADS, a);
+}
+
+static otr_status lower_glu(const lowering *w) {
+  const otr_op_glu *o = &w->op->u.glu;
+  struct cuda_glu_args a = {.head = w->head,
+                            .out = cuda_address(o->out),
+                            .gate = cuda_address(o->gate),
+                            .up = cuda_address(o->up),
+                            .width = o->width,
+                            .act = (int32_t)o->act};
+  return LAUNCH(w, glu, flat_blocks(w, o->width), 1, ROW_THREADS, a);
+}
+
+static otr_status lower_act(const lowering *w) {
+  const otr_op_act *o = &w->op->u.act;
+  struct cuda_act_args a = {.head = w->head,
+                            .out = cuda_address(o->out),
+                            .x = cuda_address(o->x),
+                            .width = o->width,
+                            .act = (int32_t)o->act};
+  return LAUNCH(w, act, flat_blocks(w, o->width), 1, ROW_THREADS, a);
+}
+
+static otr_status lower_add(const lowering *w) {
+  const otr_op_add *o = &w->op->u.add;
+  struct cuda_add_args a = {
+      .head = w->head, .x = cuda_address(o->x), .y = cuda_address(o->y), .width = o->width};
+  return LAUNCH(w, add, flat_blocks(w, o->width), 1, ROW_THREADS, a);
+}
+
+static otr_status lower_select(const lowering *w) {
+  const otr_op_select *o = &w->op->u.select;
+  struct cuda_select_args a = {
+      .head = w->head, .out = cuda_address(o->out), .x = cuda_address(o->x), .width = o->width};
+  return LAUNCH(w, select, (uint32_t)w->rows, blocks(o->width, WIDE), ROW_THREADS, a);
+}
+
+static otr_status lower_copy(const lowering *w) {
+  const otr_op_copy *o = &w->op->u.copy;
+  struct cuda_copy_args a = {
+      .head = w->head, .out = cuda_address(o->out), .x = cuda_address(o->x), .width = o->width};
+  return LAUNCH(w, copy, flat_blocks(w, o->width), 1, ROW_THREADS, a);
+}
+
+/* ---- linears ----------------------------------------------------------------------------------------------------- */
+
+enum { STREAM_THREADS = 128, STREAM_OUTPUTS = 16, F16_THREADS = 128, F16_OUTPUTS = 32 };
+
+/** The parts, each beginning at a block of `outputs` outputs of its own. @return blocks of them all
+ *  @param streamed the weights are read once */
+static uint32_t lower_parts(const otr_op_linear *o, struct cuda_part part[CUDA_PARTS], int32_t outputs, bool streamed) {
+  uint32_t n_blocks = 0;
+  for (int32_t i = 0; i < o->n_parts; i++) {
+    const otr_weight *t = &o->part[i].w;
+    part[i] = (struct cuda_part){.data = streamed ? cuda_address_streamed(t->data) : cuda_address(t->data),
+                                 .scale = cuda_address(t->scale),
+                                 .bias = cuda_address(t->bias),
+                                 .static_slot = t->n_static > 0 ? cuda_address(t->static_slot) : 0,
+                                 .static_cols = t->n_static > 0 ? cuda_address(t->static_cols) : 0,
+                                 .out = cuda_address(o->part[i].out),
+                                 .row_stride = t->row_stride,
+                                 .n = t->n,
+                                 .first_block = (int32_t)n_blocks};
+    n_blocks += blocks(t->n, outputs);
+  }
+  return n_blocks;
+}
+
+static otr_status lower_linear(const lowering *w) {
+  const otr_op_linear *o = &w->op->u.linear;
+  struct cuda_linear_args a = {
+      .head = w->head, .in = cuda_quantized_at(cuda_address(o->in), w->max_rows, o->k), .n_parts = o->n_parts};
+  uint32_t n = lower_parts(o, a.part, STREAM_OUTPUTS, w->rows <= 8);
+  if (w->rows == 1) return LAUNCH(w, linear_stream1, n, 1, STREAM_THREADS, a);
+  if (w->rows == 2) return LAUNCH(w, linear_stream2, n, 1, STREAM_THREADS, a);
+  if (w->rows <= 4) return LAUNCH(w, linear_stream4, n, 1, STREAM_THREADS, a);
+  return LAUNCH(w, linear_stream8, n, blocks(w->rows, 8), STREAM_THREADS, a);
+}
+
+static otr_status lower_linear16(const lowering *w) {
+  const otr_op_linear *o = &w->op->u.linear16;
+  struct cuda_linear16_args a = {
+      .head = w->head, .in = cuda_rounded_at(cuda_address(o->in), w->max_rows, o->k), .n_parts = o->n_parts};
+  uint32_t n = lower_parts(o, a.part, F16_OUTPUTS, w->rows <= 8);
+  if (w->rows == 1) return LAUNCH(w, linear16_1, n, 1, F16_THREADS, a);
+  return LAUNCH(w, linear16_8, n, blocks(w->rows, 8), F16_THREADS, a);
+}
+
+/* ---- attention --------------------------------------------------------------------------------------------------- */
+
+static otr_status lower_rope_kv(const lowering *w) {
+  const otr_op_rope_kv *o = &w->op->u.rope_kv;
+  struct cuda_rope_kv_args a = {.head = w->head,
+                                .q16 = cuda_address(o->q16),
+                                .q = cuda_address(o->q),
+                                .k = cuda_address(o->k),
+                                .v = cuda_address(o->v),
+                                .n_heads = o->n_heads,
+                                .n_kv_heads = o->n_kv_heads,
+                                .head_dim = o->head_dim,
+                                .n_rot = o->n_rot,
+                                .kv_layer = o->kv_layer};
+  return LAUNCH(w, rope_kv, (uint32_t)w->rows, (uint32_t)(o->n_heads + 2 * o->n_kv_heads), 64, a);
+}
+
+enum { CHUNK_THREADS = 128, MERGE_THREADS = 128, TILE_ROWS = 8, CHUNK_BLOCKS = 64 };
+/* Partial results of a group of rows: the most bytes that are worth taking, unless one tile needs more. */
+#define PARTS_BYTES ((size_t)32 << 20)
+
+static size_t part_row_bytes(const otr_program *p, const otr_op_attention *o) {
+  return (size_t)o->n_heads * (size_t)p->max_pages * (size_t)(o->head_dim + 2) * sizeof(float);
+}
+
+/** Rows whose partial results are held at a time. */
+static int32_t group_rows(const otr_program *p, const otr_op_attention *o) {
+  size_t most = PARTS_BYTES / part_row_bytes(p, o);
+  int32_t rows = most < TILE_ROWS ? TILE_ROWS : most > (size_t)p->max_rows ? p->max_rows : (int32_t)most;
+  return rows < p->max_rows ? rows / TILE_ROWS * TILE_ROWS : p->max_rows;
+}
+
+static otr_status lower_group(const lowering *w, struct cuda_attention_args *a) {
+  uint32_t rows = (uint32_t)a->n_rows, heads = (uint32_t)a->n_heads;
+  uint32_t chunks = a->max_pages < CHUNK_BLOCKS ? (uint32_t)a->max_pages : CHUNK_BLOCKS;
+  uint32_t q_bytes = (uint32_t)(a->head_dim + 3) / 4 * 4 * (uint32_t)sizeof(float);
+  if (rows == 1)
+    OTR_TRY(launch(w, CUDA_KERNEL_attention_chunk, (const uint32_t[3]){chunks, heads, 1}, CHUNK_THREADS, q_bytes, a,
+                   sizeof *a));
+  else
+    OTR_TRY(launch(w, CUDA_KERNEL_attention_chunk8, (const uint32_t[3]){chunks, heads, blocks(rows, TILE_ROWS)},
+                   CHUNK_THREADS, TILE_ROWS * q_bytes, a, sizeof *a));
+  return LAUNCH(w, attention_merge, rows, heads, MERGE_THREADS, *a);
+}
+
+static otr_status lower_attention(const lowering *w) {
+  const otr_op_attention *o = &w->op->u.attention;
+  const otr_program *p = w->l->program;
+  if (o->head_dim > CUDA_MAX_HEAD_DIM)
+    return otr_fail(OTR_STATUS_UNSUPPORTED, "heads of %d features: the CUDA backend takes at most %d", o->head_dim,
+                    CUDA_MAX_HEAD_DIM);
+  struct cuda_attention_args a = {.head = w->head,
+                                  .out = cuda_address(o->out),
+                                  .q16 = cuda_address(o->q16),
+                                  .slopes = cuda_address(o->slopes),
+                                  .parts = w->l->scratch,
+                                  .n_heads = o->n_heads,
+                                  .n_kv_heads = o->n_kv_heads,
+                                  .head_dim = o->head_dim,
+                                  .kv_layer = o->kv_layer,
+                                  .window = o->window,
+                                  .max_pages = p->max_pages,
+                                  .scale = o->scale};
+  int32_t group = group_rows(p, o);
+  for (a.first_row = 0; a.first_row < w->rows; a.first_row += group) {
+    a.n_rows = w->rows - a.first_row < group ? w->rows - a.first_row : group;
+    OTR_TRY(lower_group(w, &a));
+  }
+  return OTR_STATUS_OK;
+}
+
+size_t cuda_scratch_bytes(const cuda_caps *caps, const otr_program *program) {
+  size_t most = 0;
+  (void)caps;
+  for (int32_t i = 0; i < program->n_ops; i++) {
+    const otr_op *op = &program->ops[i];
+    if (op->code != OTR_OP_ATTENTION) continue;
+    size_t bytes = part_row_bytes(program, &op->u.attention) * (size_t)group_rows(program, &op->u.attention);
+    if (bytes > most) most = bytes;
+  }
+  return most;
+}
+
+/* ---- all --------------------------------------------------------------------------------------------------------- */
+
+otr_status cuda_lower(const cuda_lowering *l, const otr_op *op, int32_t rows, int32_t fuse, int32_t *n_ops,
+                      cuda_emit emit, void *user) {
+  static otr_status (*const lower[OTR_OP_COUNT])(const lowering *) = {
+#define X(CODE, name) [OTR_OP_##CODE] = lower_##name,
+      OTR_OP_LIST(X)
+#undef X
+  };
+  bool logits = op->rows == OTR_ROWS_LOGITS;
+  lowering w = {.l = l,
+                .op = op,
+                .rows = rows,
+                .max_rows = logits ? l->program->max_logits : l->program->max_rows,
+                .head = {.step = l->step, .found = l->found, .layer = op->layer, .logits = logits},
+                .emit = emit,
+                .user = user};
+  (void)fuse;
+  *n_ops = 1;
+  return lower[op->code](&w);
+}
+
+int32_t cuda_has_fast(const cuda_caps *caps, otr_op_code code) {
+  (void)caps;
+  (void)code;
+  return 0;
+}
