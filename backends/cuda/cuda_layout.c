@@ -69,7 +69,8 @@ size_t cuda_q16_bytes(int32_t max_rows, int32_t width) {
   return fits((uint64_t)max_rows * (uint64_t)width * sizeof(uint16_t));
 }
 
-/* ---- a page: for each layer and KV head, K as f16 [head_dim][256], then V as f16 [256][head_dim] ------------------- */
+/* ---- a page: for each layer and KV head, K as f16 [head_dim][256], then V as f16 [256][head_dim] -------------------
+ */
 
 /** Halves of K, and of V, of a head. */
 static size_t head_halves(const otr_kv_shape *s) {

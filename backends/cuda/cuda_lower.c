@@ -109,9 +109,8 @@ static otr_status lower_quantize(const lowering *w) {
 
 static otr_status lower_round16(const lowering *w) {
   const otr_op_round16 *o = &w->op->u.round16;
-  struct cuda_round16_args a = {.head = w->head,
-                                .out = cuda_rounded_at(cuda_address(o->out), w->max_rows, o->k),
-                                .x = cuda_address(o->x)};
+  struct cuda_round16_args a = {
+      .head = w->head, .out = cuda_rounded_at(cuda_address(o->out), w->max_rows, o->k), .x = cuda_address(o->x)};
   return LAUNCH(w, round16, (uint32_t)w->rows, 1, ROW_THREADS, a);
 }
 
@@ -128,18 +127,14 @@ static otr_status lower_glu(const lowering *w) {
 
 static otr_status lower_act(const lowering *w) {
   const otr_op_act *o = &w->op->u.act;
-  struct cuda_act_args a = {.head = w->head,
-                            .out = cuda_address(o->out),
-                            .x = cuda_address(o->x),
-                            .width = o->width,
-                            .act = (int32_t)o->act};
+  struct cuda_act_args a = {
+      .head = w->head, .out = cuda_address(o->out), .x = cuda_address(o->x), .width = o->width, .act = (int32_t)o->act};
   return LAUNCH(w, act, flat_blocks(w, o->width), 1, ROW_THREADS, a);
 }
 
 static otr_status lower_add(const lowering *w) {
   const otr_op_add *o = &w->op->u.add;
-  struct cuda_add_args a = {
-      .head = w->head, .x = cuda_address(o->x), .y = cuda_address(o->y), .width = o->width};
+  struct cuda_add_args a = {.head = w->head, .x = cuda_address(o->x), .y = cuda_address(o->y), .width = o->width};
   return LAUNCH(w, add, flat_blocks(w, o->width), 1, ROW_THREADS, a);
 }
 
@@ -152,8 +147,7 @@ static otr_status lower_select(const lowering *w) {
 
 static otr_status lower_copy(const lowering *w) {
   const otr_op_copy *o = &w->op->u.copy;
-  struct cuda_copy_args a = {
-      .head = w->head, .out = cuda_address(o->out), .x = cuda_address(o->x), .width = o->width};
+  struct cuda_copy_args a = {.head = w->head, .out = cuda_address(o->out), .x = cuda_address(o->x), .width = o->width};
   return LAUNCH(w, copy, flat_blocks(w, o->width), 1, ROW_THREADS, a);
 }
 

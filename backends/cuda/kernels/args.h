@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The arguments of every kernel: one struct by value. Included by the lowering (C), where an address is a number, and by
- * the kernels, where it is a pointer. */
+/* The arguments of every kernel: one struct by value. Included by the lowering (C), where an address is a number, and
+ * by the kernels, where it is a pointer. */
 #ifndef OTR_CUDA_ARGS_H
 #define OTR_CUDA_ARGS_H
 
@@ -32,13 +32,13 @@ struct cuda_outlier {
 /* What QUANTIZE makes of up to max_rows rows (cuda_layout.c places it). The outliers of row i are ascending, those of
  * tile t at outlier[i * k + first[i * (n_tiles + 1) + t]] up to the next tile's. */
 struct cuda_quantized {
-  CUDA_PTR(int8_t) q;        /* [max_rows, stride] zero from k on */
-  CUDA_PTR(float) scale;     /* [max_rows] */
-  CUDA_PTR(float) pow2e;     /* [max_rows] 2^e */
-  CUDA_PTR(int32_t) first;   /* [max_rows, n_tiles + 1] */
+  CUDA_PTR(int8_t) q;                    /* [max_rows, stride] zero from k on */
+  CUDA_PTR(float) scale;                 /* [max_rows] */
+  CUDA_PTR(float) pow2e;                 /* [max_rows] 2^e */
+  CUDA_PTR(int32_t) first;               /* [max_rows, n_tiles + 1] */
   CUDA_PTR(struct cuda_outlier) outlier; /* [max_rows, k] */
-  int32_t k, stride;         /* stride: k rounded up to CUDA_K_TILE */
-  int32_t n_tiles;           /* stride / CUDA_K_TILE */
+  int32_t k, stride;                     /* stride: k rounded up to CUDA_K_TILE */
+  int32_t n_tiles;                       /* stride / CUDA_K_TILE */
   int32_t reserved;
 };
 
@@ -52,8 +52,8 @@ struct cuda_rounded {
 struct cuda_embed_args {
   struct cuda_head head;
   CUDA_PTR(float) out;
-  CUDA_PTR(const void) data;  /* int8 or f16 [vocab, row_stride] */
-  CUDA_PTR(const float) scale; /* [vocab] */
+  CUDA_PTR(const void) data;       /* int8 or f16 [vocab, row_stride] */
+  CUDA_PTR(const float) scale;     /* [vocab] */
   CUDA_PTR(const float) positions; /* [n_positions, width] or 0 */
   int64_t row_stride;
   int32_t width, is_f16, has_constant, n_positions, position_offset;
@@ -96,12 +96,12 @@ struct cuda_round16_args {
 #define CUDA_PARTS 3
 /* One weight of a linear and where its result goes. */
 struct cuda_part {
-  CUDA_PTR(const void) data;          /* int8 or f16 [n, row_stride] */
-  CUDA_PTR(const float) scale;        /* [n] */
-  CUDA_PTR(const float) bias;         /* [n] or 0 */
-  CUDA_PTR(const int32_t) static_slot; /* [k] or 0 */
+  CUDA_PTR(const void) data;            /* int8 or f16 [n, row_stride] */
+  CUDA_PTR(const float) scale;          /* [n] */
+  CUDA_PTR(const float) bias;           /* [n] or 0 */
+  CUDA_PTR(const int32_t) static_slot;  /* [k] or 0 */
   CUDA_PTR(const uint16_t) static_cols; /* [n_static, n] or 0 */
-  CUDA_PTR(float) out;                /* [m, n] */
+  CUDA_PTR(float) out;                  /* [m, n] */
   int64_t row_stride;
   int32_t n;
   int32_t first_block; /* of the grid's x that works on this part */

@@ -119,8 +119,7 @@ CUDA_FN void chunk_sums(const cuda_attention_args &a, const chunk_shared<R> *s, 
   if (r < R)
     for (int c = lane; c < OTR_CHUNK; c += SUM_LANES) sum += s->p[c][r];
   for (int h = SUM_LANES / 2; h >= 1; h /= 2) sum += __shfl_down_sync(CUDA_FULL_WARP, sum, (unsigned)h, SUM_LANES);
-  if (r >= v.begin && r < v.end && lane == 0 &&
-      cuda_sees_chunk(a, v.first_position + r - v.begin, v.start)) {
+  if (r >= v.begin && r < v.end && lane == 0 && cuda_sees_chunk(a, v.first_position + r - v.begin, v.start)) {
     float *part = cuda_chunk_part(a, tile_row + r, head, v.page);
     part[0] = s->max[r];
     part[1] = sum;

@@ -24,8 +24,8 @@ CUDA_FN float merge_max(const cuda_attention_args &a, merge_shared *s, int row, 
   return m;
 }
 
-/* Grid: rows of the group, heads. Each thread takes some features, MERGE_PAGES chunks' weights at a time; the sums go on
- * from one piece to the next in `above` and `below`. */
+/* Grid: rows of the group, heads. Each thread takes some features, MERGE_PAGES chunks' weights at a time; the sums go
+ * on from one piece to the next in `above` and `below`. */
 CUDA_KERNEL(otr_attention_merge, cuda_attention_args, MERGE_THREADS, 8) {
   CUDA_SHARED(merge_shared, s, 1);
   int row = (int)blockIdx.x, head = (int)blockIdx.y, pass_row = args.first_row + row, d = args.head_dim;

@@ -6,8 +6,8 @@
 
 #include "cuda_wrap.cuh"
 
-#include "numerics_gpu.h"
 #include "numerics.h"
+#include "numerics_gpu.h"
 
 #include "args.h"
 

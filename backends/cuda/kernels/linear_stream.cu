@@ -10,8 +10,8 @@ struct stream_shared {
   float outliers[STREAM_WARPS][M * OUTPUTS];
 };
 
-/** What a warp works on: rows first ... first + M - 1 (those from n_rows on repeat the last), outputs n ... n + 3 (those
- *  from part.n on likewise). */
+/** What a warp works on: rows first ... first + M - 1 (those from n_rows on repeat the last), outputs n ... n + 3
+ * (those from part.n on likewise). */
 struct stream_task {
   int first, n_rows, n;
 };
@@ -130,10 +130,10 @@ CUDA_FN void stream(const cuda_linear_args &a, stream_shared<M> *s) {
   cuda_note(a.head, worst);
 }
 
-#define STREAM_KERNEL(M, blocks)                                                     \
+#define STREAM_KERNEL(M, blocks)                                                \
   CUDA_KERNEL(otr_linear_stream##M, cuda_linear_args, STREAM_THREADS, blocks) { \
-    CUDA_SHARED(stream_shared<M>, shared, 1);                                  \
-    stream<M>(args, shared);                                                   \
+    CUDA_SHARED(stream_shared<M>, shared, 1);                                   \
+    stream<M>(args, shared);                                                    \
   }
 STREAM_KERNEL(1, 4)
 STREAM_KERNEL(2, 4)
