@@ -6,8 +6,7 @@
 
 #include "cuda_wrap.cuh"
 
-#include "numerics.h"
-#include "numerics_gpu.h"
+#include "numerics_gpu.h" /* before numerics.h, which it includes */
 
 #include "args.h"
 

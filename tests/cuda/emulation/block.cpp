@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* How a launch runs: its blocks one after the other, a block's threads as fibers that meet at barriers and in warps. */
+#include <fenv.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -327,7 +328,11 @@ bool emulation_run(const emulation_kernel *kernel, const emulation_launch *launc
     snprintf(why, why_bytes, "%s: %u threads a block, at most %u", kernel->name, block.n_threads, kernel->max_threads);
     return false;
   }
+  fenv_t callers; /* a GPU knows nothing of the calling thread's rounding */
+  fegetenv(&callers);
+  fesetenv(FE_DFL_ENV);
   bool done = run_grid(launch);
+  fesetenv(&callers);
   if (!done) snprintf(why, why_bytes, "%s", block.why);
   return done;
 }
