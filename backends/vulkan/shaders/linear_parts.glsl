@@ -37,8 +37,8 @@ float outlier_weight(uint feature, uint n, int own) {
   if (STATIC == 0u) return float(own);
   int at = STATIC == 2u ? int(feature) : slot[FIRST(6) + feature];
   if (at < 0) return float(own);
-  uint half_index = uint(at) * N + n;
-  return half_value(column[FIRST(7) + (half_index >> 1)], half_index);
+  uint half_index = (push.rest[7] >> 1) + uint(at) * N + n; /* the operand may begin between two words */
+  return half_value(column[half_index >> 1], half_index);
 }
 
 /** One step of a lane of the outliers of x's row: partial + x16 * Wo. Exact products, so only the sum rounds. */
