@@ -3,6 +3,8 @@
 #ifndef OTR_CUDA_KERNELS_H
 #define OTR_CUDA_KERNELS_H
 
+#include "kernels/args.h"
+
 #define CUDA_MAX_HEAD_DIM 1024
 
 /* name (the kernel is otr_<name>), most bytes of dynamic shared memory */
@@ -16,6 +18,9 @@
   X(linear_stream2, 0)                           \
   X(linear_stream4, 0)                           \
   X(linear_stream8, 0)                           \
+  X(linear_union, 0)                             \
+  X(linear_tile64, CUDA_TILE64_SHARED)           \
+  X(linear_tile128, CUDA_TILE128_SHARED)         \
   X(linear16_1, 0)                               \
   X(linear16_8, 0)                               \
   X(rope_kv, 0)                                  \

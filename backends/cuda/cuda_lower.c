@@ -7,7 +7,7 @@
 #include "numerics.h"
 #include "status.h"
 
-_Static_assert(sizeof(struct cuda_linear_args) <= CUDA_ARGS_BYTES, "arguments fit a launch");
+_Static_assert(sizeof(struct cuda_tile_args) <= CUDA_ARGS_BYTES, "arguments fit a launch");
 _Static_assert(CUDA_PARTS == OTR_LINEAR_PARTS, "a part each");
 
 /* An operation on its way to launches. */
@@ -20,6 +20,13 @@ typedef struct lowering {
   cuda_emit emit;
   void *user;
 } lowering;
+
+/** Takes `bytes` of scratch at *at. */
+static uint64_t take_scratch(uint64_t *at, uint64_t bytes) {
+  uint64_t start = *at;
+  *at = start + (bytes + 255) / 256 * 256;
+  return start;
+}
 
 static uint32_t blocks(int64_t n, int64_t size) {
   return (uint32_t)((n + size - 1) / size);
@@ -175,15 +182,86 @@ static uint32_t lower_parts(const otr_op_linear *o, struct cuda_part part[CUDA_P
   return n_blocks;
 }
 
+static otr_status lower_stream(const lowering *w, struct cuda_linear_args *a) {
+  uint32_t n = lower_parts(&w->op->u.linear, a->part, STREAM_OUTPUTS, w->rows <= 8);
+  if (w->rows == 1) return LAUNCH(w, linear_stream1, n, 1, STREAM_THREADS, *a);
+  if (w->rows == 2) return LAUNCH(w, linear_stream2, n, 1, STREAM_THREADS, *a);
+  if (w->rows <= 4) return LAUNCH(w, linear_stream4, n, 1, STREAM_THREADS, *a);
+  return LAUNCH(w, linear_stream8, n, blocks(w->rows, 8), STREAM_THREADS, *a);
+}
+
+/* Rows from which on the tensor cores do it; blocks of a launch of the GEMM for each multiprocessor, each with a panel
+ * of its own. */
+enum { TILE_FROM = 17, TILE_THREADS = 256, UNION_THREADS = 256, TILE_BLOCKS = 4 };
+
+static bool is_demoted(const cuda_lowering *l, otr_op_code code) {
+  return (l->demoted >> code & 1) != 0;
+}
+
+/** Rows of a tile: 128 where there are more than 64, and a multiprocessor has room for two such blocks. */
+static int32_t tile_rows(const cuda_caps *caps, int32_t rows) {
+  const int32_t reserved = 1024; /* by the driver, in each block */
+  bool large =
+      caps->shared_per_block >= CUDA_TILE128_SHARED && caps->shared_per_sm >= 2 * (CUDA_TILE128_SHARED + reserved);
+  return large && rows > 64 ? 128 : 64;
+}
+
+/** Tiles of outputs of all parts. */
+static int64_t output_tiles(const otr_op_linear *o) {
+  int64_t n = 0;
+  for (int32_t i = 0; i < o->n_parts; i++) n += blocks(o->part[i].w.n, CUDA_TILE_N);
+  return n;
+}
+
+static int64_t panel_blocks(const cuda_caps *caps, const otr_op_linear *o, int64_t row_tiles) {
+  int64_t all = output_tiles(o) * row_tiles, most = (int64_t)caps->n_sm * TILE_BLOCKS;
+  return all < most ? all : most;
+}
+
+/** Places what a GEMM needs in scratch from *at on. */
+static void tile_scratch(const cuda_caps *caps, const otr_op_linear *o, int64_t row_tiles, struct cuda_tile_args *a,
+                         uint64_t *at) {
+  uint64_t tiles = (uint64_t)row_tiles, slabs = blocks(o->k, CUDA_K_TILE) * 2;
+  a->outliers.n_slabs = (int32_t)slabs;
+  a->outliers.mask = take_scratch(at, tiles * slabs * sizeof(uint32_t));
+  a->outliers.base = take_scratch(at, tiles * (slabs + 1) * sizeof(int32_t));
+  a->outliers.place = take_scratch(at, tiles * CUDA_PANEL_SLOTS);
+  a->panel = take_scratch(at, (uint64_t)panel_blocks(caps, o, row_tiles) * CUDA_PANEL_SLOTS * CUDA_TILE_N);
+  a->row_tiles = (int32_t)row_tiles;
+}
+
+static size_t linear_scratch(const cuda_caps *caps, const otr_op_linear *o, int32_t max_rows) {
+  struct cuda_tile_args a;
+  uint64_t bytes = 0;
+  if (max_rows >= TILE_FROM) tile_scratch(caps, o, blocks(max_rows, tile_rows(caps, max_rows)), &a, &bytes);
+  return (size_t)bytes;
+}
+
+static otr_status lower_tile(const lowering *w, const struct cuda_linear_args *linear) {
+  const cuda_caps *caps = w->l->caps;
+  const otr_op_linear *o = &w->op->u.linear;
+  struct cuda_tile_args a = {.linear = *linear, .outliers.tile_rows = tile_rows(caps, w->rows)};
+  uint64_t at = w->l->scratch;
+  bool large = a.outliers.tile_rows == 128;
+  tile_scratch(caps, o, blocks(w->rows, a.outliers.tile_rows), &a, &at);
+  int64_t n_tiles = (int64_t)lower_parts(o, a.linear.part, CUDA_TILE_N, false) * a.row_tiles;
+  int64_t most = panel_blocks(caps, o, a.row_tiles);
+  OTR_TRY(LAUNCH(w, linear_union, (uint32_t)a.row_tiles, 1, UNION_THREADS, a));
+  for (int64_t first = 0; first < n_tiles; first += most) {
+    uint32_t n = (uint32_t)(n_tiles - first < most ? n_tiles - first : most);
+    a.first_tile = (int32_t)first;
+    OTR_TRY(launch(w, large ? CUDA_KERNEL_linear_tile128 : CUDA_KERNEL_linear_tile64, (const uint32_t[3]){n, 1, 1},
+                   TILE_THREADS, large ? CUDA_TILE128_SHARED : CUDA_TILE64_SHARED, &a, sizeof a));
+  }
+  return OTR_STATUS_OK;
+}
+
 static otr_status lower_linear(const lowering *w) {
   const otr_op_linear *o = &w->op->u.linear;
   struct cuda_linear_args a = {
       .head = w->head, .in = cuda_quantized_at(cuda_address(o->in), w->max_rows, o->k), .n_parts = o->n_parts};
-  uint32_t n = lower_parts(o, a.part, STREAM_OUTPUTS, w->rows <= 8);
-  if (w->rows == 1) return LAUNCH(w, linear_stream1, n, 1, STREAM_THREADS, a);
-  if (w->rows == 2) return LAUNCH(w, linear_stream2, n, 1, STREAM_THREADS, a);
-  if (w->rows <= 4) return LAUNCH(w, linear_stream4, n, 1, STREAM_THREADS, a);
-  return LAUNCH(w, linear_stream8, n, blocks(w->rows, 8), STREAM_THREADS, a);
+  if (w->rows < TILE_FROM || is_demoted(w->l, OTR_OP_LINEAR)) return lower_stream(w, &a);
+  return lower_tile(w, &a);
 }
 
 static otr_status lower_linear16(const lowering *w) {
@@ -266,16 +344,9 @@ static otr_status lower_attention(const lowering *w) {
   return OTR_STATUS_OK;
 }
 
-size_t cuda_scratch_bytes(const cuda_caps *caps, const otr_program *program) {
-  size_t most = 0;
-  (void)caps;
-  for (int32_t i = 0; i < program->n_ops; i++) {
-    const otr_op *op = &program->ops[i];
-    if (op->code != OTR_OP_ATTENTION) continue;
-    size_t bytes = part_row_bytes(program, &op->u.attention) * (size_t)group_rows(program, &op->u.attention);
-    if (bytes > most) most = bytes;
-  }
-  return most;
+/** Partial results of a program's attention. */
+static size_t attention_scratch(const otr_program *p, const otr_op_attention *o) {
+  return part_row_bytes(p, o) * (size_t)group_rows(p, o);
 }
 
 /* ---- all --------------------------------------------------------------------------------------------------------- */
@@ -300,8 +371,20 @@ otr_status cuda_lower(const cuda_lowering *l, const otr_op *op, int32_t rows, in
   return lower[op->code](&w);
 }
 
+size_t cuda_scratch_bytes(const cuda_caps *caps, const otr_program *program) {
+  size_t most = 0;
+  for (int32_t i = 0; i < program->n_ops; i++) {
+    const otr_op *op = &program->ops[i];
+    int32_t max_rows = op->rows == OTR_ROWS_LOGITS ? program->max_logits : program->max_rows;
+    size_t bytes = 0;
+    if (op->code == OTR_OP_ATTENTION) bytes = attention_scratch(program, &op->u.attention);
+    if (op->code == OTR_OP_LINEAR) bytes = linear_scratch(caps, &op->u.linear, max_rows);
+    if (bytes > most) most = bytes;
+  }
+  return most;
+}
+
 int32_t cuda_has_fast(const cuda_caps *caps, otr_op_code code) {
   (void)caps;
-  (void)code;
-  return 0;
+  return code == OTR_OP_LINEAR;
 }

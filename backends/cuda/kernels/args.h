@@ -114,6 +114,30 @@ struct cuda_linear_args {
   int32_t n_parts, reserved;
 };
 
+#define CUDA_TILE_N 128 /* outputs of a tile of the GEMM */
+/* Bytes of dynamic shared memory of a tile of 64 rows: three steps of x and W and where the slots' features are; of 128
+ * rows: all sums at the end. */
+#define CUDA_TILE64_SHARED (3 * (64 + CUDA_TILE_N) * CUDA_K_TILE + CUDA_PANEL_SLOTS)
+#define CUDA_TILE128_SHARED (128 * (CUDA_TILE_N + 4) * 4)
+#define CUDA_PANEL_SLOTS 1024 /* columns that a block's panel holds */
+/* The features that are outliers of some row of a tile of rows, in ascending order: feature f has the slot
+ * base[f / 32] + (number of bits of mask[f / 32] below f % 32). */
+struct cuda_union {
+  CUDA_PTR(uint32_t) mask; /* [row tiles, n_slabs], a slab is 32 features */
+  CUDA_PTR(int32_t) base;  /* [row tiles, n_slabs + 1] */
+  CUDA_PTR(uint8_t) place; /* [row tiles, CUDA_PANEL_SLOTS] f % 32 of a slot */
+  int32_t n_slabs;
+  int32_t tile_rows;
+};
+
+struct cuda_tile_args {
+  struct cuda_linear_args linear;
+  struct cuda_union outliers;
+  CUDA_PTR(uint8_t) panel; /* [blocks, CUDA_PANEL_SLOTS, CUDA_TILE_N] */
+  int32_t row_tiles;
+  int32_t first_tile; /* of this launch: tile = n tile * row_tiles + row tile */
+};
+
 struct cuda_linear16_args {
   struct cuda_head head;
   struct cuda_rounded in;
