@@ -208,7 +208,7 @@ int kernel_bench(const char *only_device, const char *only_op) {
            limits.instruction);
     for (int i = 0; i < s.n; ++i) {
       bool wanted = only_device == NULL || strncmp(s.of[i].info.name, only_device, strlen(only_device)) == 0;
-      if (!wanted) continue;
+      if (!wanted || (t > 0 && s.of[i].device[t] == s.of[i].device[0])) continue;
       if (only_op == NULL || strcmp(only_op, "linear") == 0) bench_linears(&s.of[i], t, &limits);
       bench_rest(&s.of[i], t, only_op, &limits);
     }

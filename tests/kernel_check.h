@@ -13,21 +13,22 @@
 
 enum { MAX_DEVICES = 16, THREAD_COUNTS = 3 };
 
-/** A device opened with 1, 2 and 3 threads. */
+/** A device opened with 1, 2 and 3 threads; a GPU once, for all three. */
 typedef struct subject {
   otr_device_info info;
   otr_parallel *parallel[THREAD_COUNTS];
   otr_device *device[THREAD_COUNTS];
 } subject;
 
-/** Every device that this machine has; the reference is first. */
+/** Devices under test; the reference is first. */
 typedef struct subjects {
   otr_memory memory;
   subject of[MAX_DEVICES];
   int n;
 } subjects;
 
-/** `only` NULL: all; else the reference and the devices whose names begin with `only`. False: something failed. */
+/** `only` NULL: the devices of the CPU; else the reference and the devices whose names begin with `only` ("vulkan").
+ *  False: something failed. */
 bool subjects_open(subjects *s, const char *only);
 void subjects_close(subjects *s);
 

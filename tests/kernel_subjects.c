@@ -10,8 +10,17 @@
 
 /* ---- devices ----------------------------------------------------------------------------------------------------- */
 
+/* Threads of the host say nothing about a GPU: it is opened once. */
+static bool is_gpu(const otr_device_info *info) {
+  return strcmp(info->backend, "vulkan") == 0 || strcmp(info->backend, "cuda") == 0;
+}
+
 static bool open_threads(subjects *s, const otr_backend *backend, int32_t index, subject *to) {
   for (int t = 0; t < THREAD_COUNTS; ++t) {
+    if (t > 0 && is_gpu(&to->info)) {
+      to->device[t] = to->device[0];
+      continue;
+    }
     if (otr_parallel_create(&s->memory, t + 1, NULL, NULL, &to->parallel[t]) != OTR_STATUS_OK) return false;
     otr_device_params params = {.memory = &s->memory, .parallel = to->parallel[t], .max_submit_ms = INT32_MAX};
     if (backend->open(index, &params, &to->device[t]) != OTR_STATUS_OK) return false;
@@ -26,8 +35,8 @@ static bool open_backend(subjects *s, const otr_backend *backend, const char *on
     memset(to, 0, sizeof *to);
     to->info.struct_size = sizeof to->info;
     backend->describe(i, &to->info);
-    bool wanted = reference || only == NULL || strncmp(to->info.name, only, strlen(only)) == 0;
-    if (!wanted) continue;
+    bool wanted = only != NULL ? strncmp(to->info.name, only, strlen(only)) == 0 : !is_gpu(&to->info);
+    if (!wanted && !reference) continue;
     if (!to->info.available) continue;
     s->n++;
     if (!open_threads(s, backend, i, to)) return false;
@@ -90,7 +99,8 @@ bool subjects_add_mutant(subjects *s, const mutant *m) {
 void subjects_close(subjects *s) {
   for (int i = 0; i < s->n; ++i) {
     for (int t = 0; t < THREAD_COUNTS; ++t) {
-      if (s->of[i].device[t] != NULL) s->of[i].device[t]->ops->close(s->of[i].device[t]);
+      otr_device *device = s->of[i].device[t];
+      if (device != NULL && (t == 0 || device != s->of[i].device[0])) device->ops->close(device);
       otr_parallel_destroy(s->of[i].parallel[t]);
     }
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model_kit.h"
 
+#include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -12,6 +13,12 @@
 static otr_device_info devices[MAX_DEVICES];
 static int32_t n_devices = -1;
 
+static bool is_wanted(const otr_device_info *info) {
+  const char *name = getenv("OUTRIDER_TEST_DEVICE");
+  if (name && name[0]) return strncmp(info->name, name, strlen(name)) == 0 || strcmp(info->name, "cpu") == 0;
+  return strcmp(info->backend, "vulkan") != 0 && strcmp(info->backend, "cuda") != 0;
+}
+
 int32_t kit_n_devices(void) {
   if (n_devices >= 0) return n_devices;
   otr_device_info all[MAX_DEVICES];
@@ -22,7 +29,7 @@ int32_t kit_n_devices(void) {
   const char *few = getenv("OUTRIDER_TEST_FEW_DEVICES");
   int32_t most = few && few[0] == '1' ? 1 : MAX_DEVICES;
   for (int32_t i = 0; i < n && n_devices < most; i++)
-    if (all[i].available) devices[n_devices++] = all[i];
+    if (all[i].available && is_wanted(&all[i])) devices[n_devices++] = all[i];
   return n_devices;
 }
 

@@ -13,8 +13,9 @@ typedef struct kit {
   otr_model *model;
 } kit;
 
-/** Devices of this build that can be opened here; with OUTRIDER_TEST_FEW_DEVICES=1 in the environment the first only:
- *  sanitizers look at what is done around the kernels, which is the same for every device. */
+/** Devices of this build that can be opened here: those of the CPU, or with OUTRIDER_TEST_DEVICE=NAME in the
+ * environment those whose names begin so ("vulkan") and the reference; with OUTRIDER_TEST_FEW_DEVICES=1 the first only:
+ * sanitizers look at what is done around the kernels, which is the same for every device. */
 int32_t kit_n_devices(void);
 /** Name of one of them; valid until the process ends. */
 const char *kit_device(int32_t index);

@@ -3,6 +3,7 @@
  * whom. */
 #include <fcntl.h>
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -217,12 +218,13 @@ static void check_plan(const char *device, const otr_model_params *model_params,
   double got = (double)(now - opened) / (double)session, all = (double)(peak - before) / (double)planned;
   ck_assert_msg(got > 0.97 && got < 1.03, "session: %llu bytes, planned %llu", (unsigned long long)(now - opened),
                 (unsigned long long)session);
-  /* The header with its keys, and what one piece needs while it is quantized, lie outside of the plan. */
-  ck_assert_msg(all > 0.95 && all < 1.08, "peak: %llu bytes, planned %llu", (unsigned long long)(peak - before),
-                (unsigned long long)planned);
+  /* The header with its keys, and what one piece needs while it is quantized, lie outside of the plan: more of it where
+   * the host does not see the device's memory. */
+  ck_assert_msg(all > 0.95 && all < (plan.weights_device_bytes > 0 ? 1.5 : 1.08), "peak: %llu bytes, planned %llu",
+                (unsigned long long)(peak - before), (unsigned long long)planned);
   otr_stats stats = {.struct_size = sizeof stats};
   ck_ok(otr_session_stats(s, &stats));
-  ck_assert_uint_eq(stats.kv_bytes, plan.kv_host_bytes);
+  ck_assert_uint_eq(stats.kv_bytes, plan.kv_host_bytes + plan.kv_device_bytes);
   ck_assert_uint_eq(stats.peak_host_bytes, peak);
   otr_session_destroy(s);
   ck_ok(otr_model_close(model));
@@ -354,9 +356,10 @@ START_TEST(devices_and_runtimes) {
   infos[0].struct_size = sizeof *infos;
   ck_ok(otr_devices(infos, n, &n, 1));
   for (int32_t i = 0; i < n; i++) {
-    ck_assert_msg(infos[i].check == (infos[i].available ? OTR_CHECK_PASSED : OTR_CHECK_UNAVAILABLE), "%s: %s",
-                  infos[i].name, infos[i].reason);
-    ck_assert_int_eq(infos[i].available == 0, infos[i].reason[0] != 0);
+    bool passed = infos[i].check == OTR_CHECK_PASSED || infos[i].check == OTR_CHECK_DEMOTED;
+    ck_assert_msg(infos[i].available ? passed : infos[i].check == OTR_CHECK_UNAVAILABLE, "%s: %s", infos[i].name,
+                  infos[i].reason);
+    ck_assert_int_eq(infos[i].check != OTR_CHECK_PASSED, infos[i].reason[0] != 0);
     otr_runtime_params params = OTR_RUNTIME_PARAMS_INIT;
     otr_runtime *runtime;
     params.device = infos[i].name;
@@ -367,7 +370,7 @@ START_TEST(devices_and_runtimes) {
     otr_device_info info = {.struct_size = sizeof info};
     ck_ok(otr_runtime_device(runtime, &info));
     ck_assert_str_eq(info.name, infos[i].name);
-    ck_assert_int_eq(info.check, OTR_CHECK_PASSED);
+    ck_assert_int_eq(info.check, infos[i].check);
     ck_ok(otr_runtime_destroy(runtime));
   }
   if (n > 1) {

@@ -335,8 +335,9 @@ otr_status otr_forward_bytes(otr_model *m, const otr_forward_params *p, uint64_t
   otr_program body = program_of(m, p, &f, 0), head = program_of(m, p, &f, f.head_begin);
   device->ops->prepared_bytes(device, &body, &parts[0], &parts[1]);
   device->ops->prepared_bytes(device, &head, &parts[2], &parts[3]);
-  *host = f.activations.bytes + (uint64_t)f.capacity * sizeof *f.ops + parts[0] + parts[2];
-  *device_bytes = parts[1] + parts[3];
+  bool separate = otr_device_placement(device, OTR_WEIGHTS_AUTO).separate;
+  *host = (separate ? 0 : f.activations.bytes) + (uint64_t)f.capacity * sizeof *f.ops + parts[0] + parts[2];
+  *device_bytes = (separate ? f.activations.bytes : 0) + parts[1] + parts[3];
   otr_memory_give_array(memory, f.ops, (size_t)f.capacity, sizeof *f.ops);
   return OTR_STATUS_OK;
 }

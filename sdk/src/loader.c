@@ -23,8 +23,12 @@ typedef struct loader {
   otr_memory *memory;
   const otr_model_params *params;
   const uint8_t *address; /* of the file, or NULL */
+  bool in_place;          /* what can be used where it lies in the file is */
   bool filling;
-  otr_arena made; /* what is copied or quantized */
+  otr_placement placement;
+  otr_arena made; /* what is copied or quantized: the buffer being filled */
+  int32_t slab;   /* its number */
+  size_t slab_bytes[OTR_MAX_SLABS];
   uint64_t done, total;
   uint8_t *used;  /* [n_tensors] 1: some role took it */
   float *scratch; /* [threads, max k] */
@@ -60,6 +64,25 @@ static otr_status check_type(const otr_gguf_tensor *t) {
 }
 
 /* ---- places in the made buffer ----------------------------------------------------------------------------------- */
+
+/** otr_arena_place in the model's own buffers; a new one is begun where the device does not take larger ones. */
+static otr_ref place(loader *l, size_t rows, size_t n, size_t size) {
+  size_t before = l->made.bytes;
+  otr_ref ref = otr_arena_place(&l->made, rows, n, size);
+  bool fits = l->placement.max_buffer == 0 || l->made.bytes <= l->placement.max_buffer;
+  if (fits || before == 0 || l->slab + 1 == OTR_MAX_SLABS) return ref;
+  bool too_large = l->made.too_large;
+  l->slab_bytes[l->slab++] = before;
+  l->made = otr_arena_in(l->model->made[l->slab]);
+  l->made.too_large = too_large;
+  return otr_arena_place(&l->made, rows, n, size);
+}
+
+static uint64_t made_bytes(const loader *l) {
+  uint64_t sum = 0;
+  for (int32_t i = 0; i <= l->slab; i++) sum += l->slab_bytes[i];
+  return sum;
+}
 
 /** Host memory to fill for a place: its own where the host sees the device's memory, else a copy to be written by
  *  close_place. */
@@ -112,7 +135,7 @@ static otr_status load_floats(loader *l, const otr_tensor_view *v, otr_row_order
   size_t n = (size_t)v->n * (size_t)v->k, raw_bytes = (size_t)(v->n == 1 ? t->bytes : t->row_bytes);
   size_t floats = v->n == 1 ? (size_t)(t->bytes / t->row_bytes * t->dims[0]) : (size_t)v->k;
   OTR_TRY(check_type(t));
-  *ref = otr_arena_place(&l->made, (size_t)v->n, (size_t)v->k, sizeof(float));
+  *ref = place(l, (size_t)v->n, (size_t)v->k, sizeof(float));
   if (!l->filling) return OTR_STATUS_OK;
   void *host;
   OTR_TRY(open_place(l, *ref, n * sizeof(float), &host));
@@ -134,31 +157,52 @@ static otr_status load_scale(loader *l, const otr_gguf_tensor *t, int32_t n, otr
 
 /* ---- linears of the SDK's own files ------------------------------------------------------------------------------ */
 
+static otr_status read_rows(loader *l, uint64_t offset, size_t rows, size_t row_bytes, size_t padded_bytes,
+                            uint8_t *to) {
+  if (row_bytes == padded_bytes) return otr_file_read(&l->model->file, offset, to, rows * row_bytes);
+  for (size_t i = 0; i < rows; i++, to += padded_bytes) {
+    OTR_TRY(otr_file_read(&l->model->file, offset + i * row_bytes, to, row_bytes));
+    memset(to + row_bytes, 0, padded_bytes - row_bytes);
+  }
+  return OTR_STATUS_OK;
+}
+
+/** Rows [n, row_bytes] copied with rows of `padded_bytes`, a piece at a time. */
+static otr_status copy_rows(loader *l, const otr_gguf_tensor *t, size_t rows, size_t row_bytes, size_t padded_bytes,
+                            otr_ref ref) {
+  const otr_device_ops *ops = l->device->ops;
+  size_t step = PIECE_BYTES / padded_bytes + 1;
+  bool straight = l->address && row_bytes == padded_bytes && !ops->buffer_host(l->device, ref.buffer);
+  for (size_t i = 0; i < rows; i += step) {
+    size_t n = rows - i < step ? rows - i : step, bytes = n * padded_bytes;
+    uint64_t from = t->offset + i * row_bytes;
+    otr_ref at = {ref.buffer, ref.offset + i * padded_bytes};
+    if (straight) {
+      OTR_TRY(ops->buffer_write(l->device, at.buffer, at.offset, l->address + from, bytes));
+    } else {
+      void *host;
+      OTR_TRY(open_place(l, at, bytes, &host));
+      OTR_TRY(close_place(l, at, bytes, host, read_rows(l, from, n, row_bytes, padded_bytes, host)));
+    }
+    OTR_TRY(tell_progress(l, n * row_bytes));
+  }
+  return OTR_STATUS_OK;
+}
+
 /** Rows [n, row_bytes] as they are, in place where a kernel can take them (16-byte aligned base and rows), else copied
  *  with rows of `padded_bytes`. */
 static otr_status load_rows(loader *l, const otr_gguf_tensor *t, size_t rows, size_t row_bytes, size_t padded_bytes,
                             size_t size, otr_ref *ref, bool *in_place) {
-  *in_place = l->address && row_bytes % (16 * size) == 0 && ((uintptr_t)l->address + t->offset) % 16 == 0;
+  *in_place = l->in_place && row_bytes % (16 * size) == 0 && ((uintptr_t)l->address + t->offset) % 16 == 0;
   if (*in_place) {
     *ref = (otr_ref){l->model->mapped, (size_t)t->offset};
     l->model->mapped_bytes += l->filling ? 0 : t->bytes;
     return OTR_STATUS_OK;
   }
-  *ref = otr_arena_place(&l->made, rows, padded_bytes, 1);
-  if (!l->filling) {
-    l->total += t->bytes;
-    return OTR_STATUS_OK;
-  }
-  void *host;
-  OTR_TRY(open_place(l, *ref, rows * padded_bytes, &host));
-  otr_status status = OTR_STATUS_OK;
-  for (size_t i = 0; i < rows && status == OTR_STATUS_OK; i++) {
-    uint8_t *row = (uint8_t *)host + i * padded_bytes;
-    status = otr_file_read(&l->model->file, t->offset + i * row_bytes, row, row_bytes);
-    memset(row + row_bytes, 0, padded_bytes - row_bytes);
-  }
-  status = close_place(l, *ref, rows * padded_bytes, host, status);
-  return status == OTR_STATUS_OK ? tell_progress(l, t->bytes) : status;
+  *ref = place(l, rows, padded_bytes, 1);
+  if (l->filling) return copy_rows(l, t, rows, row_bytes, padded_bytes, *ref);
+  l->total += t->bytes;
+  return OTR_STATUS_OK;
 }
 
 static otr_status suffixed(loader *l, const otr_gguf_tensor *t, const char *suffix, const otr_gguf_tensor **out) {
@@ -191,8 +235,8 @@ static otr_status load_static_index(loader *l, const otr_gguf_tensor *t, otr_wei
   if (t->type != OTR_GGML_I32 || t->n_dims != 1 || t->dims[0] != (uint64_t)w->n_static)
     return otr_fail(OTR_STATUS_BAD_FORMAT, "tensor %s is not %d I32 values", t->name, w->n_static);
   size_t index_bytes = (size_t)w->n_static * sizeof(int32_t), slot_bytes = (size_t)w->k * sizeof(int32_t);
-  w->static_index = otr_arena_place(&l->made, (size_t)w->n_static, 1, sizeof(int32_t));
-  w->static_slot = otr_arena_place(&l->made, (size_t)w->k, 1, sizeof(int32_t));
+  w->static_index = place(l, (size_t)w->n_static, 1, sizeof(int32_t));
+  w->static_slot = place(l, (size_t)w->k, 1, sizeof(int32_t));
   if (!l->filling) return OTR_STATUS_OK;
   void *index, *slot;
   OTR_TRY(open_place(l, w->static_index, index_bytes, &index));
@@ -226,7 +270,7 @@ static otr_status load_static_columns(loader *l, const otr_gguf_tensor *t, otr_w
   }
   bool in_place;
   size_t row_bytes = (size_t)w->n * sizeof(uint16_t);
-  if (l->address && ((uintptr_t)l->address + columns->offset) % sizeof(uint16_t) == 0) {
+  if (l->in_place && ((uintptr_t)l->address + columns->offset) % sizeof(uint16_t) == 0) {
     w->static_cols = (otr_ref){l->model->mapped, (size_t)columns->offset};
     l->model->mapped_bytes += l->filling ? 0 : columns->bytes;
     return OTR_STATUS_OK;
@@ -311,36 +355,38 @@ static int32_t piece_rows(const otr_weight_job *job) {
   return rows < (size_t)job->n ? (int32_t)rows : job->n;
 }
 
-static otr_status quantize_all(loader *l, const otr_tensor_view *v, const otr_weight_job *job) {
+/** Rows [first, end) of a weight: read, quantized, and on the device. */
+static otr_status make_rows(loader *l, const otr_tensor_view *v, const otr_weight *w, const otr_weight_job *whole,
+                            int32_t first, int32_t end) {
   const otr_gguf_tensor *t = v->tensor;
-  int32_t step = piece_rows(job);
-  for (int32_t first = 0; first < job->n; first += step) {
-    int32_t end = job->n - first < step ? job->n : first + step;
-    uint64_t at = t->offset + ((uint64_t)v->first + (uint64_t)first) * t->row_bytes;
-    size_t bytes = (size_t)(end - first) * (size_t)t->row_bytes;
-    const uint8_t *source = l->address ? l->address + at : l->piece;
-    if (!l->address) OTR_TRY(otr_file_read(&l->model->file, at, l->piece, bytes));
-    OTR_TRY(quantize_piece(l, job, source, first, end));
-    OTR_TRY(tell_progress(l, bytes));
-  }
-  return OTR_STATUS_OK;
+  size_t row_bytes = (size_t)w->row_stride * (w->type == OTR_WEIGHT_INT8 ? 1 : sizeof(uint16_t));
+  size_t rows = (size_t)(end - first), source_bytes = rows * (size_t)t->row_bytes;
+  uint64_t from = t->offset + ((uint64_t)v->first + (uint64_t)first) * t->row_bytes;
+  const uint8_t *source = l->address ? l->address + from : l->piece;
+  otr_ref at = {w->data.buffer, w->data.offset + (size_t)first * row_bytes};
+  otr_weight_job job = *whole;
+  job.first = first;
+  job.scale += first;
+  if (job.static_cols) job.static_cols += first;
+  if (!l->address) OTR_TRY(otr_file_read(&l->model->file, from, l->piece, source_bytes));
+  OTR_TRY(open_place(l, at, rows * row_bytes, &job.data));
+  OTR_TRY(close_place(l, at, rows * row_bytes, job.data, quantize_piece(l, &job, source, first, end)));
+  return tell_progress(l, source_bytes);
 }
 
-/** Host memory of the job's results, then the job, then written to the device. */
+/** Host memory of the job's scales and columns, then the job piece by piece, then these written to the device. */
 static otr_status make_weight(loader *l, const otr_tensor_view *v, const otr_weight *w, otr_weight_job *job) {
-  size_t size = w->type == OTR_WEIGHT_INT8 ? 1 : sizeof(uint16_t);
-  size_t data_bytes = (size_t)w->n * (size_t)w->row_stride * size, scale_bytes = (size_t)w->n * sizeof(float);
-  size_t column_bytes = (size_t)w->n_static * (size_t)w->n * sizeof(uint16_t);
-  void *scale = NULL, *columns = NULL;
-  OTR_TRY(open_place(l, w->data, data_bytes, &job->data));
-  otr_status status = open_place(l, w->scale, scale_bytes, &scale);
-  if (status == OTR_STATUS_OK && w->n_static > 0) status = open_place(l, w->static_cols, column_bytes, &columns);
+  size_t scale_bytes = (size_t)w->n * sizeof(float), columns = (size_t)w->n_static * (size_t)w->n * sizeof(uint16_t);
+  int32_t step = piece_rows(job);
+  void *scale, *cols = NULL;
+  OTR_TRY(open_place(l, w->scale, scale_bytes, &scale));
+  otr_status status = columns > 0 ? open_place(l, w->static_cols, columns, &cols) : OTR_STATUS_OK;
   job->scale = scale;
-  job->static_cols = columns;
-  if (status == OTR_STATUS_OK) status = quantize_all(l, v, job);
-  if (columns) status = close_place(l, w->static_cols, column_bytes, columns, status);
-  if (scale) status = close_place(l, w->scale, scale_bytes, scale, status);
-  return close_place(l, w->data, data_bytes, job->data, status);
+  job->static_cols = cols;
+  for (int32_t first = 0; first < job->n && status == OTR_STATUS_OK; first += step)
+    status = make_rows(l, v, w, job, first, job->n - first < step ? job->n : first + step);
+  if (cols) status = close_place(l, w->static_cols, columns, cols, status);
+  return close_place(l, w->scale, scale_bytes, scale, status);
 }
 
 static otr_status load_quantized(loader *l, const otr_tensor_view *v, const char *name, otr_row_order order,
@@ -352,9 +398,9 @@ static otr_status load_quantized(loader *l, const otr_tensor_view *v, const char
   size_t size = w->type == OTR_WEIGHT_INT8 ? 1 : sizeof(uint16_t);
   w->row_stride = (int64_t)(((size_t)w->k * size + 63) / 64 * 64 / size);
   w->n_static = w->type == OTR_WEIGHT_INT8 && columns_all ? w->k : 0;
-  w->data = otr_arena_place(&l->made, (size_t)w->n, (size_t)w->row_stride, size);
-  w->scale = otr_arena_place(&l->made, (size_t)w->n, 1, sizeof(float));
-  if (w->n_static > 0) w->static_cols = otr_arena_place(&l->made, (size_t)w->n_static, (size_t)w->n, sizeof(uint16_t));
+  w->data = place(l, (size_t)w->n, (size_t)w->row_stride, size);
+  w->scale = place(l, (size_t)w->n, 1, sizeof(float));
+  if (w->n_static > 0) w->static_cols = place(l, (size_t)w->n_static, (size_t)w->n, sizeof(uint16_t));
   otr_weight_job job = {.name = t->name,
                         .ggml_type = t->type,
                         .source_row_bytes = (size_t)t->row_bytes,
@@ -436,7 +482,8 @@ static otr_status set_rule(void *user, const otr_tensor_rule *rule, int32_t laye
 
 static otr_status walk(loader *l) {
   otr_model *m = l->model;
-  l->made = otr_arena_in(m->made);
+  l->slab = 0;
+  l->made = otr_arena_in(m->made[0]);
   if (!l->filling) l->total = 0;
   for (int32_t role = 0; role < OTR_ROLES; role++) {
     const otr_tensor_rule *rule = otr_config_role(&m->config, (otr_role)role);
@@ -448,6 +495,7 @@ static otr_status walk(loader *l) {
     if (!l->used[i])
       return otr_fail(OTR_STATUS_UNSUPPORTED, "tensor %s belongs to no part of a %s model that is known",
                       m->gguf->tensors[i].name, m->config.arch->name);
+  l->slab_bytes[l->slab] = l->made.bytes;
   OTR_TRY(otr_arena_check(&l->made, "the model"));
   return m->config.rule_given ? OTR_STATUS_OK : otr_config_rules(&m->config, m->gguf, set_rule, m);
 }
@@ -457,7 +505,11 @@ static otr_status measure(loader *l, otr_model *model, const otr_model_params *p
                 .device = model->runtime->device,
                 .memory = &model->runtime->memory,
                 .params = params,
+                .placement = otr_device_placement(model->runtime->device, params->weights),
                 .address = otr_file_address(&model->file)};
+  l->in_place = l->address && l->placement.in_place && params->weights != OTR_WEIGHTS_COPIED;
+  if (params->weights == OTR_WEIGHTS_MAPPED && !l->in_place && model->config.converted)
+    return otr_fail(OTR_STATUS_UNSUPPORTED, "%s cannot use these weights in place", model->runtime->info.name);
   /* Every layer has tensors: more layers than tensors is a lie, found before anything of that size is taken. */
   if (model->config.n_layers > model->gguf->n_tensors)
     return otr_fail(OTR_STATUS_BAD_FORMAT, "%d layers, but %d tensors", model->config.n_layers, model->gguf->n_tensors);
@@ -474,19 +526,22 @@ static void finish(loader *l) {
   if (l->scratch) otr_memory_give_array(l->memory, l->scratch, threads, l->scratch_floats * sizeof(float));
 }
 
+/** The file's bytes for the device; where it cannot take them, all is measured again to be copied. */
+static otr_status import_file(loader *l) {
+  otr_model *m = l->model;
+  if (m->mapped_bytes == 0) return OTR_STATUS_OK;
+  otr_status status =
+      l->device->ops->buffer_import(l->device, l->address, (size_t)m->file.bytes, l->params->weights, &m->mapped);
+  if (status != OTR_STATUS_UNSUPPORTED || l->params->weights == OTR_WEIGHTS_MAPPED) return status;
+  l->in_place = false;
+  m->mapped_bytes = 0;
+  return walk(l);
+}
+
 static otr_status fill(loader *l) {
   otr_model *m = l->model;
-  const otr_device_ops *ops = l->device->ops;
   size_t threads = (size_t)otr_parallel_threads(m->runtime->parallel);
-  if (l->address && m->mapped_bytes > 0) {
-    otr_status status = ops->buffer_import(l->device, l->address, (size_t)m->file.bytes, l->params->weights, &m->mapped);
-    if (status == OTR_STATUS_UNSUPPORTED) l->address = NULL; /* copied to the device instead */
-    if (status != OTR_STATUS_OK && status != OTR_STATUS_UNSUPPORTED) return status;
-    if (status == OTR_STATUS_UNSUPPORTED) {
-      m->mapped_bytes = 0;
-      OTR_TRY(walk(l));
-    }
-  }
+  OTR_TRY(import_file(l));
   if (l->scratch_floats > 0) {
     l->scratch = otr_memory_take_array(l->memory, threads, l->scratch_floats * sizeof(float));
     if (!l->scratch) return OTR_STATUS_NO_MEMORY;
@@ -495,8 +550,9 @@ static otr_status fill(loader *l) {
     l->piece = otr_memory_take(l->memory, l->piece_bytes, 64);
     if (!l->piece) return OTR_STATUS_NO_MEMORY;
   }
-  m->made_bytes = l->made.bytes;
-  OTR_TRY(ops->buffer_create(l->device, l->made.bytes, &m->made));
+  m->made_bytes = made_bytes(l);
+  for (int32_t i = 0; i <= l->slab; i++)
+    OTR_TRY(l->device->ops->buffer_create(l->device, l->slab_bytes[i], &m->made[i]));
   l->filling = true;
   return walk(l);
 }
@@ -516,7 +572,10 @@ otr_status otr_plan_weights(otr_model *model, const otr_model_params *params, ot
   otr_status status = measure(&l, model, params);
   plan->file_bytes = model->file.bytes;
   plan->weights_mapped_bytes = model->mapped_bytes;
-  plan->weights_host_bytes = l.made.bytes;
+  if (l.placement.separate)
+    plan->weights_device_bytes = made_bytes(&l) + (l.placement.doubled ? model->mapped_bytes : 0);
+  else
+    plan->weights_host_bytes = made_bytes(&l);
   plan->quantizes = !model->config.converted;
   finish(&l);
   return status;

@@ -21,7 +21,7 @@ static void release(otr_model *m) {
   if (m->rope_inverse) otr_memory_give_array(memory, m->rope_inverse, (size_t)m->config.n_rot, sizeof(double));
   if (m->tensors) otr_memory_give_array(memory, m->tensors, tensors, sizeof *m->tensors);
   device->ops->buffer_destroy(device, m->slopes);
-  device->ops->buffer_destroy(device, m->made);
+  for (int32_t i = 0; i < OTR_MAX_SLABS && m->made[i]; i++) device->ops->buffer_destroy(device, m->made[i]);
   device->ops->buffer_destroy(device, m->mapped);
   otr_gguf_destroy(m->gguf);
   otr_file_close(&m->file);
@@ -47,6 +47,8 @@ static otr_status begin(otr_runtime *r, const otr_source *source, const otr_mode
     return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "struct_size of otr_model_params is not set");
   if (params->n_keep_f16 < 0 || (params->n_keep_f16 > 0 && !params->keep_f16))
     return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "keep_f16 and n_keep_f16 do not go together");
+  if (params->weights < OTR_WEIGHTS_AUTO || params->weights > OTR_WEIGHTS_BOTH)
+    return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "weights is %d, which does not exist", params->weights);
   otr_model *m = otr_memory_take_array(&r->memory, 1, sizeof *m);
   if (!m) return OTR_STATUS_NO_MEMORY;
   m->runtime = r;

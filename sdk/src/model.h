@@ -20,13 +20,15 @@ typedef struct otr_loaded {
 
 typedef struct otr_page_pool otr_page_pool;
 
+#define OTR_MAX_SLABS 128 /* buffers of a model's own weights */
+
 struct otr_model {
   otr_runtime *runtime;
   otr_file file;
   otr_gguf *gguf;
   otr_config config;
   otr_buffer *mapped; /* the file, used in place, or NULL */
-  otr_buffer *made;   /* what was copied or quantized, or NULL */
+  otr_buffer *made[OTR_MAX_SLABS]; /* what was copied or quantized: several where the device does not take it as one */
   uint64_t mapped_bytes, made_bytes;
   otr_loaded *tensors;  /* [n_layers * OTR_LAYER_ROLES + OTR_ROLES - OTR_LAYER_ROLES] */
   double *rope_inverse; /* [2, n_rot / 2]; the second is for long sessions (config.rope_original) */

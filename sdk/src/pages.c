@@ -122,13 +122,26 @@ static otr_status add_slab(otr_model *m, otr_page_pool *p, int32_t n) {
   return OTR_STATUS_OK;
 }
 
+/** Most pages of a slab. */
+static int32_t slab_pages(const otr_model *m) {
+  otr_device *device = m->runtime->device;
+  otr_kv_shape shape = otr_kv_shape_of(&m->config);
+  size_t most = otr_device_placement(device, OTR_WEIGHTS_AUTO).max_buffer;
+  size_t page_bytes = device->ops->kv_page_bytes(device, &shape);
+  if (most == 0 || page_bytes == 0 || most / page_bytes > INT32_MAX) return INT32_MAX;
+  return most < page_bytes ? 1 : (int32_t)(most / page_bytes);
+}
+
 otr_status otr_pages_reserve(otr_model *m, int32_t n) {
   otr_page_pool *p = m->pool;
+  int32_t most = slab_pages(m);
+  otr_status status = OTR_STATUS_OK;
   pthread_mutex_lock(&p->lock);
-  int32_t spare = p->n_exist - p->n_reserved;
-  otr_status status = n > spare ? add_slab(m, p, n - spare) : OTR_STATUS_OK;
+  for (int32_t missing; (missing = n - (p->n_exist - p->n_reserved)) > 0 && status == OTR_STATUS_OK;)
+    status = add_slab(m, p, missing < most ? missing : most);
   if (status == OTR_STATUS_OK) p->n_reserved += n;
   pthread_mutex_unlock(&p->lock);
+  if (status != OTR_STATUS_OK) otr_pages_unreserve(m, 0); /* the slabs that were made are of no use */
   return status;
 }
 

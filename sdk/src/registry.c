@@ -23,12 +23,3 @@ static const otr_backend *const backends[] = {
 const otr_backend *const *otr_backends(void) {
   return backends;
 }
-
-const char *otr_op_name(otr_op_code code) {
-  static const char *const names[] = {
-#define X(CODE, name) #name,
-      OTR_OP_LIST(X)
-#undef X
-  };
-  return (unsigned)code < OTR_OP_COUNT ? names[code] : "?";
-}

@@ -49,7 +49,8 @@ otr_status otr_plan_session(otr_model *m, const otr_session_params *given, otr_p
   OTR_TRY(read_params(m, given, &p));
   otr_forward_params fp = forward_params(&p);
   OTR_TRY(otr_forward_bytes(m, &fp, &plan->scratch_host_bytes, &plan->scratch_device_bytes));
-  plan->kv_host_bytes = (uint64_t)device->ops->kv_page_bytes(device, &shape) * (uint64_t)(p.n_ctx / OTR_CHUNK);
+  uint64_t kv = (uint64_t)device->ops->kv_page_bytes(device, &shape) * (uint64_t)(p.n_ctx / OTR_CHUNK);
+  *(otr_device_placement(device, OTR_WEIGHTS_AUTO).separate ? &plan->kv_device_bytes : &plan->kv_host_bytes) = kv;
   uint64_t row = sizeof(int32_t) + sizeof(otr_row) + (uint64_t)m->config.n_rot * sizeof(float);
   plan->scratch_host_bytes += sizeof(otr_session) + (uint64_t)p.n_batch * row + (uint64_t)p.n_ctx * sizeof(int32_t) +
                               (uint64_t)m->config.vocab * sizeof(float);
