@@ -180,6 +180,7 @@ static void close_device(otr_device *base) {
     d->api->cuDevicePrimaryCtxRelease(d->device);
   }
   pthread_mutex_destroy(&d->staging.lock);
+  pthread_mutex_destroy(&d->result.lock);
   otr_memory_give_array(base->memory, d, 1, sizeof *d);
 }
 
@@ -206,6 +207,7 @@ static const otr_device_ops device_ops = {
     .prepared_bytes = cuda_prepared_bytes,
     .submit = cuda_submit,
     .set_trace = set_trace,
+    .placement = cuda_placement,
     .demote = demote,
 };
 
@@ -228,6 +230,7 @@ static otr_status open_device(int32_t index, const otr_device_params *params, ot
   d->max_submit_ms = params->max_submit_ms;
   atomic_init(&d->lost, 0);
   pthread_mutex_init(&d->staging.lock, NULL);
+  pthread_mutex_init(&d->result.lock, NULL);
   snprintf(d->name, sizeof d->name, "cuda:%d", index);
   otr_status status = OTR_STATUS_OK;
   if (!probe(index, &d->api, &d->device, &d->traits, reason))

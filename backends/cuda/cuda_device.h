@@ -34,6 +34,14 @@ typedef struct cuda_staging {
   CUevent done[CUDA_STAGING_HALVES];
 } cuda_staging;
 
+/** The rows that the last pass brought along (otr_program.result): a read of them asks the device for nothing. */
+typedef struct cuda_result_copy {
+  pthread_mutex_t lock;
+  const otr_buffer *buffer; /* NULL: there is none */
+  size_t offset, bytes;
+  const unsigned char *host;
+} cuda_result_copy;
+
 typedef struct cuda_device {
   otr_device base;
   const cuda_api *api;
@@ -45,10 +53,10 @@ typedef struct cuda_device {
   CUfunction function[CUDA_KERNEL_COUNT];
   CUstream stream; /* of passes */
   cuda_staging staging;
+  cuda_result_copy result;
   int32_t max_submit_ms;
   uint32_t demoted; /* bit of each operation whose fast variant is off */
   atomic_int lost;
-  double launch_seconds; /* of one launch of many rows, as the last submissions took */
   otr_trace_fn trace;
   void *trace_user;
 } cuda_device;
@@ -77,6 +85,7 @@ otr_status cuda_load_kernels(cuda_device *device);
 /* cuda_memory.c. All of them enter and leave the context themselves. */
 otr_status cuda_staging_create(cuda_device *device);
 void cuda_staging_destroy(cuda_device *device);
+otr_placement cuda_placement(const otr_device *base, otr_weights weights);
 otr_status cuda_buffer_create(otr_device *base, size_t bytes, otr_buffer **out);
 otr_status cuda_buffer_import(otr_device *base, const void *host, size_t bytes, otr_weights weights, otr_buffer **out);
 void cuda_buffer_destroy(otr_device *base, otr_buffer *buffer);
@@ -86,6 +95,9 @@ otr_status cuda_buffer_read(otr_device *base, const otr_buffer *buffer, size_t o
 otr_status cuda_copy(cuda_device *device, uint64_t to, uint64_t from, size_t bytes);
 otr_status cuda_write(cuda_device *device, uint64_t to, const void *from, size_t bytes);
 otr_status cuda_read(cuda_device *device, uint64_t from, void *to, size_t bytes);
+
+/** Makes [offset, offset + bytes) of `buffer` known to lie at `host`; with buffer NULL forgets what is known. */
+void cuda_result_is(cuda_device *device, const otr_buffer *buffer, size_t offset, size_t bytes, const void *host);
 
 /* cuda_canonical.c: the canonical reads of otr_device_ops. */
 otr_status cuda_quantized_read(otr_device *base, otr_ref quantized, int32_t max_rows, int32_t k, int32_t row, int8_t *q,

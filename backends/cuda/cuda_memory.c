@@ -91,6 +91,35 @@ otr_status cuda_copy(cuda_device *d, uint64_t to, uint64_t from, size_t bytes) {
   return end(d, cuda_result(d, d->api->cuMemcpyDtoDAsync(to, from, bytes, d->staging.stream), "cuMemcpyDtoDAsync"));
 }
 
+/* ---- results of the last pass ------------------------------------------------------------------------------------ */
+
+void cuda_result_is(cuda_device *d, const otr_buffer *buffer, size_t offset, size_t bytes, const void *host) {
+  cuda_result_copy *r = &d->result;
+  pthread_mutex_lock(&r->lock);
+  r->buffer = buffer;
+  r->offset = offset;
+  r->bytes = bytes;
+  r->host = host;
+  pthread_mutex_unlock(&r->lock);
+}
+
+/** True when the bytes were here already. */
+static bool take_result(cuda_device *d, const otr_buffer *b, size_t offset, void *destination, size_t bytes) {
+  cuda_result_copy *r = &d->result;
+  pthread_mutex_lock(&r->lock);
+  bool here = r->buffer == b && offset >= r->offset && offset - r->offset <= r->bytes &&
+              bytes <= r->bytes - (offset - r->offset);
+  if (here) memcpy(destination, r->host + (offset - r->offset), bytes);
+  pthread_mutex_unlock(&r->lock);
+  return here;
+}
+
+static void forget_result(cuda_device *d, const otr_buffer *b) {
+  pthread_mutex_lock(&d->result.lock);
+  if (d->result.buffer == b) d->result.buffer = NULL;
+  pthread_mutex_unlock(&d->result.lock);
+}
+
 /* ---- buffers ----------------------------------------------------------------------------------------------------- */
 
 /** Device memory of a buffer. `cleared` 0: it is written at once. */
@@ -142,11 +171,18 @@ static otr_status map(cuda_device *d, otr_buffer *b, const void *host) {
 /* A discrete GPU would read through the bus. An integrated one does not cache registered memory: right for a decode,
  * which reads each weight once, slow for prompts, whose tiles read it often; so the copy is the better of the two where
  * nothing is said, and costs no more memory once the file's pages are given back to the system. */
+otr_placement cuda_placement(const otr_device *base, otr_weights weights) {
+  const cuda_traits *t = &((const cuda_device *)base)->traits;
+  bool wanted = weights == OTR_WEIGHTS_MAPPED || weights == OTR_WEIGHTS_BOTH;
+  return (otr_placement){.separate = true,
+                         .in_place = wanted && t->integrated && t->registers_host,
+                         .doubled = weights == OTR_WEIGHTS_BOTH};
+}
+
 otr_status cuda_buffer_import(otr_device *base, const void *host, size_t bytes, otr_weights weights, otr_buffer **out) {
   cuda_device *d = (cuda_device *)base;
   *out = NULL;
-  bool wanted = weights == OTR_WEIGHTS_MAPPED || weights == OTR_WEIGHTS_BOTH;
-  if (!wanted || !d->traits.integrated || !d->traits.registers_host)
+  if (!cuda_placement(base, weights).in_place)
     return otr_fail(OTR_STATUS_UNSUPPORTED, "%s: host memory is copied", d->name);
   otr_buffer *b = otr_memory_take_array(base->memory, 1, sizeof *b);
   if (!b) return OTR_STATUS_NO_MEMORY;
@@ -167,6 +203,7 @@ otr_status cuda_buffer_import(otr_device *base, const void *host, size_t bytes, 
 void cuda_buffer_destroy(otr_device *base, otr_buffer *b) {
   cuda_device *d = (cuda_device *)base;
   if (!b) return;
+  forget_result(d, b);
   if ((b->device || b->host) && cuda_enter_to_release(d)) {
     if (b->device) d->api->cuMemFree(b->device);
     if (b->host) d->api->cuMemHostUnregister(b->host);
@@ -184,6 +221,7 @@ static otr_status check_range(const otr_buffer *b, size_t offset, size_t bytes) 
 otr_status cuda_buffer_write(otr_device *base, otr_buffer *b, size_t offset, const void *source, size_t bytes) {
   OTR_TRY(check_range(b, offset, bytes));
   if (b->host) return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "an imported buffer cannot be written");
+  forget_result((cuda_device *)base, b);
   return cuda_write((cuda_device *)base, b->device + offset, source, bytes);
 }
 
@@ -193,5 +231,7 @@ otr_status cuda_buffer_read(otr_device *base, const otr_buffer *b, size_t offset
     memcpy(destination, (const unsigned char *)b->host + offset, bytes);
     return OTR_STATUS_OK;
   }
-  return cuda_read((cuda_device *)base, b->device + offset, destination, bytes);
+  cuda_device *d = (cuda_device *)base;
+  if (take_result(d, b, offset, destination, bytes)) return OTR_STATUS_OK;
+  return cuda_read(d, b->device + offset, destination, bytes);
 }

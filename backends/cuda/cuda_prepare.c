@@ -3,9 +3,10 @@
 #include <string.h>
 
 #include "cuda_prepared.h"
+#include "float_mode.h"
 #include "status.h"
 
-enum { ALIGN = 256 };
+enum { ALIGN = 256, MOST_RESULT_BYTES = 4 << 20 };
 
 static otr_program with_defaults(const otr_program *program) {
   otr_program p = *program;
@@ -25,7 +26,9 @@ static bool measure(const cuda_device *d, const otr_program *program, otr_prepar
     if (op->code == OTR_OP_ROPE_KV || op->code == OTR_OP_ATTENTION) p->attends = true;
   }
   size_t given = (size_t)program->max_rows * (size_t)p->width * sizeof(float);
-  p->block_bytes = cuda_block_bytes(p);
+  bool has_result = program->result_row_bytes > 0 && program->result_row_bytes <= MOST_RESULT_BYTES;
+  p->block_bytes = (cuda_block_bytes(p) + ALIGN - 1) / ALIGN * ALIGN;
+  p->pinned_bytes = p->block_bytes + (has_result ? program->result_row_bytes : 0);
   return otr_size_round(p->block_bytes, ALIGN, at_given) && otr_size_add(*at_given, given, at_scratch) &&
          otr_size_round(*at_scratch, ALIGN, at_scratch) &&
          otr_size_add(*at_scratch, cuda_scratch_bytes(&d->traits.caps, &p->program), &p->memory_bytes);
@@ -35,8 +38,21 @@ void cuda_prepared_bytes(const otr_device *base, const otr_program *program, uin
   otr_prepared p = {.memory = 0};
   size_t at_given, at_scratch;
   bool fits = measure((const cuda_device *)base, program, &p, &at_given, &at_scratch);
-  *host = sizeof p + p.block_bytes;
+  *host = sizeof p + p.pinned_bytes;
   *device_bytes = fits ? p.memory_bytes : UINT64_MAX / 4;
+}
+
+/* ---- what the host reads ----------------------------------------------------------------------------------------- */
+
+int32_t cuda_result_rows(const otr_prepared *p, int32_t n_rows, int32_t n_logits) {
+  return p->program.result_rows == OTR_ROWS_LOGITS ? n_logits : n_rows;
+}
+
+otr_status cuda_fetch(cuda_device *d, otr_prepared *p, int32_t n_rows, int32_t n_logits) {
+  CUDA_TRY(d, cuMemcpyDtoHAsync(cuda_found_of(p), p->memory + CUDA_AT_FOUND, sizeof(struct cuda_found), d->stream));
+  if (!p->result || cuda_result_rows(p, n_rows, n_logits) != 1) return OTR_STATUS_OK;
+  CUDA_TRY(d, cuMemcpyDtoHAsync(p->result, cuda_address(p->program.result), p->program.result_row_bytes, d->stream));
+  return OTR_STATUS_OK;
 }
 
 /* ---- graphs ------------------------------------------------------------------------------------------------------ */
@@ -53,15 +69,13 @@ static otr_status capture_launch(void *user, const cuda_launch *launch) {
 }
 
 static otr_status capture_pass(capture *c, otr_prepared *p, int32_t n_rows, int32_t n_logits) {
-  cuda_device *d = c->device;
   for (int32_t i = 0, n = 1; i < p->program.n_ops; i += n) {
     const otr_op *op = &p->program.ops[i];
     int32_t rows = cuda_rows_of(op, n_rows, n_logits);
     n = 1;
     if (rows > 0) OTR_TRY(cuda_lower(&p->lowering, op, rows, 1, &n, capture_launch, c));
   }
-  CUDA_TRY(d, cuMemcpyDtoHAsync(cuda_found_of(p), p->memory + CUDA_AT_FOUND, sizeof(struct cuda_found), d->stream));
-  return OTR_STATUS_OK;
+  return cuda_fetch(c->device, p, n_rows, n_logits);
 }
 
 otr_status cuda_graph_make(cuda_device *d, otr_prepared *p, int32_t n_rows, int32_t n_logits, cuda_graph *graph) {
@@ -101,9 +115,10 @@ static otr_status check_operations(const otr_prepared *p) {
 
 static otr_status allocate(cuda_device *d, otr_prepared *p) {
   void *block = NULL;
-  CUDA_TRY(d, cuMemAllocHost(&block, p->block_bytes));
+  CUDA_TRY(d, cuMemAllocHost(&block, p->pinned_bytes));
   p->block = block;
-  memset(p->block, 0, p->block_bytes);
+  memset(p->block, 0, p->pinned_bytes);
+  if (p->pinned_bytes > p->block_bytes && p->program.result.buffer) p->result = p->block + p->block_bytes;
   CUresult result = d->api->cuMemAlloc(&p->memory, p->memory_bytes);
   if (result == CUDA_ERROR_OUT_OF_MEMORY)
     return otr_fail(OTR_STATUS_NO_MEMORY, "%s: %zu bytes of device memory", d->name, p->memory_bytes);
@@ -132,10 +147,12 @@ otr_status cuda_prepare(otr_device *base, const otr_program *program, otr_prepar
   otr_prepared *p = otr_memory_take_array(base->memory, 1, sizeof *p);
   if (!p) return OTR_STATUS_NO_MEMORY;
   otr_status status = OTR_STATUS_OK;
+  otr_float_mode mode = otr_float_mode_enter(); /* constants of launches are computed here */
   if (!measure(d, program, p, &at_given, &at_scratch))
     status = otr_fail(OTR_STATUS_NO_MEMORY, "%s: a program larger than any memory", d->name);
   if (status == OTR_STATUS_OK) status = cuda_enter(d);
   if (status == OTR_STATUS_OK) status = cuda_leave(d, make_ready(d, p, at_given, at_scratch));
+  otr_float_mode_leave(mode);
   if (status != OTR_STATUS_OK) {
     cuda_prepared_destroy(base, p);
     return status;
@@ -147,6 +164,7 @@ otr_status cuda_prepare(otr_device *base, const otr_program *program, otr_prepar
 void cuda_prepared_destroy(otr_device *base, otr_prepared *p) {
   cuda_device *d = (cuda_device *)base;
   if (!p) return;
+  cuda_result_is(d, NULL, 0, 0, NULL);
   if (p->block && cuda_enter_to_release(d)) {
     for (int32_t i = 0; i < CUDA_GRAPHS; i++)
       if (p->graph[i].exec) d->api->cuGraphExecDestroy(p->graph[i].exec);

@@ -24,13 +24,15 @@ typedef struct cuda_graph {
 struct otr_prepared {
   otr_program program; /* with its defaults filled in */
   cuda_lowering lowering;
-  bool attends;         /* some operation reads or writes KV */
-  int32_t width, half;  /* of given rows (0: the program embeds nothing), of the rotations */
-  size_t block_bytes;   /* most that the step block takes */
-  size_t memory_bytes;  /* block, given rows, scratch */
-  unsigned char *block; /* pinned [block_bytes] */
-  CUdeviceptr memory;   /* [memory_bytes]: the block at 0 */
-  CUdeviceptr given;    /* f32 [max_rows, width] */
+  bool attends;          /* some operation reads or writes KV */
+  int32_t width, half;   /* of given rows (0: the program embeds nothing), of the rotations */
+  size_t block_bytes;    /* most that the step block takes */
+  size_t pinned_bytes;   /* block and result */
+  size_t memory_bytes;   /* block, given rows, scratch */
+  unsigned char *block;  /* pinned [pinned_bytes]: the block at 0 */
+  unsigned char *result; /* one row of program.result, as a pass that has one brings it along; NULL: it does not */
+  CUdeviceptr memory;    /* [memory_bytes]: the block at 0 */
+  CUdeviceptr given;     /* f32 [max_rows, width] */
   cuda_graph graph[CUDA_GRAPHS];
   int32_t last_rows, last_logits; /* of the pass before */
   uint64_t passes;
@@ -53,6 +55,10 @@ size_t cuda_block_bytes(const otr_prepared *p);
 otr_status cuda_pack_step(otr_prepared *p, const otr_step *step, size_t *bytes);
 
 /* cuda_prepare.c */
+/** Appends what the host reads of a pass to the stream: the found block, and one row of results. */
+otr_status cuda_fetch(cuda_device *d, otr_prepared *p, int32_t n_rows, int32_t n_logits);
+/** Rows of results of such a pass. */
+int32_t cuda_result_rows(const otr_prepared *p, int32_t n_rows, int32_t n_logits);
 /** Captures a pass of so many rows; the context is current. */
 otr_status cuda_graph_make(cuda_device *d, otr_prepared *p, int32_t n_rows, int32_t n_logits, cuda_graph *graph);
 

@@ -21,9 +21,11 @@ static void *take(packer *k, size_t bytes, uint64_t *address) {
   return k->p->block ? k->p->block + at : NULL;
 }
 
+/* What the step lacks (a linear alone has no tokens) stays at address 0. */
 static void put(packer *k, const void *from, size_t bytes, uint64_t *address) {
+  if (!from) return;
   void *to = take(k, bytes, address);
-  if (to && bytes > 0) memcpy(to, from, bytes);
+  if (bytes > 0) memcpy(to, from, bytes);
 }
 
 size_t cuda_block_bytes(const otr_prepared *p) {
@@ -106,10 +108,8 @@ otr_status cuda_pack_step(otr_prepared *p, const otr_step *s, size_t *bytes) {
   put(&k, s->token, rows * sizeof *s->token, &head.token);
   put(&k, s->row, rows * sizeof *s->row, &head.row);
   put(&k, s->logits_row, (size_t)s->n_logits * sizeof *s->logits_row, &head.logits_row);
-  if (s->rope_cos && p->half > 0) {
-    put(&k, s->rope_cos, rotations, &head.rope_cos);
-    put(&k, s->rope_sin, rotations, &head.rope_sin);
-  }
+  put(&k, s->rope_cos, rotations, &head.rope_cos);
+  put(&k, s->rope_sin, rotations, &head.rope_sin);
   if (s->embedding && p->width > 0) head.embedding = p->given;
   if (p->attends && s->page_table) OTR_TRY(pack_pages(&k, s, &head));
   memcpy(p->block, &head, sizeof head);

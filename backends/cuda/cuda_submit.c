@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "cuda_prepared.h"
+#include "float_mode.h"
 #include "status.h"
 
 enum { FIRST_LAUNCHES = 8, MOST_LAUNCHES = 4096 };
@@ -94,7 +95,7 @@ static otr_status run_launches(pass *s) {
     OTR_TRY(finish(s));
     OTR_TRY(cuda_trace_op(d, op, rows));
   }
-  CUDA_TRY(d, cuMemcpyDtoHAsync(cuda_found_of(p), p->memory + CUDA_AT_FOUND, sizeof(struct cuda_found), d->stream));
+  OTR_TRY(cuda_fetch(d, p, s->step->n_rows, s->step->n_logits));
   return finish(s);
 }
 
@@ -145,18 +146,21 @@ static otr_status run(pass *s, size_t block_bytes) {
   return graph ? run_graph(s, graph) : run_launches(s);
 }
 
-static void read_found(const pass *s) {
+static void read_results(const pass *s) {
   const otr_prepared *p = s->prepared;
+  const otr_program *g = &p->program;
   const struct cuda_found *found = cuda_found_of(p);
   s->result->nonfinite_layer = found->nonfinite_layer;
   s->result->saturations = found->saturations;
   s->result->outliers = found->outliers;
-  for (int32_t i = 0; i < p->program.n_ops; i++) {
-    const otr_op *op = &p->program.ops[i];
+  for (int32_t i = 0; i < g->n_ops; i++) {
+    const otr_op *op = &g->ops[i];
     if (op->code != OTR_OP_QUANTIZE) continue;
     int32_t rows = cuda_rows_of(op, s->step->n_rows, s->step->n_logits);
     s->result->activations += (uint64_t)rows * (uint64_t)op->u.quantize.k;
   }
+  if (p->result && cuda_result_rows(p, s->step->n_rows, s->step->n_logits) == 1)
+    cuda_result_is(s->device, g->result.buffer, g->result.offset, g->result_row_bytes, p->result);
 }
 
 otr_status cuda_submit(otr_device *base, otr_prepared *p, const otr_step *step, otr_step_result *result) {
@@ -165,16 +169,19 @@ otr_status cuda_submit(otr_device *base, otr_prepared *p, const otr_step *step, 
   *result = (otr_step_result){.nonfinite_layer = OTR_LAYER_NONE};
   pass s = {.device = d, .prepared = p, .step = step, .result = result};
   p->passes++;
+  cuda_result_is(d, NULL, 0, 0, NULL);
   OTR_TRY(check_cancel(step));
   OTR_TRY(cuda_pack_step(p, step, &block_bytes));
   if (step->embedding && p->width > 0)
     OTR_TRY(
         cuda_write(d, p->given, step->embedding, (size_t)step->n_rows * (size_t)p->width * sizeof *step->embedding));
   OTR_TRY(cuda_enter(d));
+  otr_float_mode mode = otr_float_mode_enter();
   otr_status status = run(&s, block_bytes);
+  otr_float_mode_leave(mode);
   /* What was launched before a failure still reads the block. */
   if (status != OTR_STATUS_OK) d->api->cuStreamSynchronize(d->stream);
   OTR_TRY(cuda_leave(d, status));
-  read_found(&s);
+  read_results(&s);
   return OTR_STATUS_OK;
 }

@@ -10,6 +10,8 @@ set(OUTRIDER_CUDA_KERNELS
   glu.cu
   linear16.cu
   linear_stream.cu
+  linear_tile.cu
+  linear_union.cu
   norm.cu
   position.cu
   quantize.cu

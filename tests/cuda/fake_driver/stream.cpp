@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "driver.h"
+#include "float_mode.h"
 
 static std::vector<CUstream_st *> streams;
 
@@ -209,7 +210,10 @@ static CUresult run(CUctx_st *context, const CUfunc_st *function, const emulatio
   alignas(16) char aligned[4096];
   memcpy(aligned, args.data(), args.size());
   counts.launches++;
-  if (emulation_run(function->kernel, launch, aligned, why, sizeof why)) return CUDA_SUCCESS;
+  otr_float_mode mode = otr_float_mode_enter(); /* a GPU knows nothing of the caller's thread */
+  bool ran = emulation_run(function->kernel, launch, aligned, why, sizeof why);
+  otr_float_mode_leave(mode);
+  if (ran) return CUDA_SUCCESS;
   fake_fault(why);
   context->sticky = CUDA_ERROR_LAUNCH_FAILED;
   return CUDA_ERROR_LAUNCH_FAILED;
