@@ -129,7 +129,7 @@ static void *read_model(const char *path, size_t *bytes) {
   if (fseek(file, 0, SEEK_END) == 0 && ftell(file) > 0) {
     *bytes = (size_t)ftell(file);
     rewind(file);
-    memory = aligned_alloc(256, (*bytes + 255) / 256 * 256);
+    if (posix_memalign(&memory, 256, *bytes) != 0) memory = NULL; /* Android has aligned_alloc from 9 on */
     if (memory && fread(memory, 1, *bytes, file) != *bytes) {
       free(memory);
       memory = NULL;

@@ -13,6 +13,7 @@ if(NOT ANDROID_PLATFORM)
   set(ANDROID_PLATFORM android-24)
 endif()
 set(ANDROID_SUPPORT_FLEXIBLE_PAGE_SIZES ON)
-string(APPEND CMAKE_SHARED_LINKER_FLAGS_INIT " -Wl,-z,max-page-size=16384")
-string(APPEND CMAKE_EXE_LINKER_FLAGS_INIT " -Wl,-z,max-page-size=16384")
+# As an option of directories: flags' initial values are dropped by the file that most NDKs take by default, and NDKs
+# before r27 do not know the line above.
+add_link_options(-Wl,-z,max-page-size=16384)
 include("${ANDROID_NDK}/build/cmake/android.toolchain.cmake")
