@@ -21,7 +21,9 @@ void __wrap_free(void *memory);
 
 static bool fails(void) {
   heap_calls++;
-  return heap_taken++ == heap_fail_at;
+  bool failing = heap_taken++ == heap_fail_at;
+  if (failing) errno = ENOMEM;
+  return failing;
 }
 
 static void *counted(void *memory) {

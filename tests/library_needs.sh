@@ -17,6 +17,8 @@ for symbol in $exported; do
   case $symbol in otr_*@@OUTRIDER_0) ;; *) complain "exports $symbol" ;; esac
 done
 undefined=$(nm -D --undefined-only "$library" | awk '{ print $2 }' | sed 's/@.*//')
+# On 32-bit Arm libgcc divides 64-bit numbers, with a signal for a division by 0.
+if readelf -hW "$library" | grep -q 'Machine: *ARM$'; then undefined=$(grep -vx raise <<<"$undefined"); fi
 for symbol in abort exit _exit _Exit __assert_fail printf puts putchar perror signal sigaction setlocale raise; do
   if grep -qx "$symbol" <<<"$undefined"; then complain "calls $symbol"; fi
 done

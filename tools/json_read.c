@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "json_read.h"
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
@@ -22,13 +23,14 @@ static void begin(void) {
 }
 
 static otr_status end(json_t **out, const json_error_t *error) {
-  if (missed) {
+  bool cannot_open = *out == NULL && json_error_code(error) == json_error_cannot_open_file;
+  if (missed || (cannot_open && errno == ENOMEM)) {
     json_decref(*out);
     *out = NULL;
     return otr_fail(OTR_STATUS_NO_MEMORY, "no memory for JSON");
   }
   if (*out != NULL) return OTR_STATUS_OK;
-  return json_error_code(error) == json_error_cannot_open_file ? OTR_STATUS_IO : OTR_STATUS_BAD_FORMAT;
+  return cannot_open ? OTR_STATUS_IO : OTR_STATUS_BAD_FORMAT;
 }
 
 otr_status json_read_text(const void *text, size_t n_bytes, size_t flags, json_t **out, json_error_t *error) {
