@@ -45,11 +45,24 @@ need_build_tools() {
   need_that "pkg-config --exists libutf8proc" libutf8proc-dev
 }
 
+# Lets apt install packages of another architecture.
+add_architecture() {
+  command -v dpkg >/dev/null 2>&1 || return 0
+  if dpkg --print-foreign-architectures | grep -qx "$1"; then return 0; fi
+  if [ "$(id -u)" -eq 0 ]; then dpkg --add-architecture "$1"; else sudo dpkg --add-architecture "$1"; fi
+}
+
+# A 32-bit Arm cross compiler, its Check, and qemu.
+need_arm32_tools() {
+  add_architecture armhf
+  need arm-linux-gnueabihf-gcc gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
+  need qemu-arm qemu-user
+  need_that "test -e /usr/lib/arm-linux-gnueabihf/libcheck.a" check:armhf
+}
+
 # A 64-bit Arm cross compiler, the libraries of that architecture, and qemu, which runs what it makes.
 need_arm_tools() {
-  if command -v dpkg >/dev/null 2>&1 && ! dpkg --print-foreign-architectures | grep -q arm64; then
-    if [ "$(id -u)" -eq 0 ]; then dpkg --add-architecture arm64; else sudo dpkg --add-architecture arm64; fi
-  fi
+  add_architecture arm64
   need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu libc6-dev-arm64-cross
   need qemu-aarch64 qemu-user
   need_that "test -e /usr/lib/aarch64-linux-gnu/libcheck.a" check:arm64
