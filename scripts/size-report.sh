@@ -25,6 +25,7 @@ row() {
   rm -rf "$folder/sdk" "$folder/build" "$folder/app"
   quiet cmake -S "$root" -B "$folder/build" -G Ninja -DCMAKE_BUILD_TYPE=None -DCMAKE_C_FLAGS="$flags" \
     -DCMAKE_SHARED_LINKER_FLAGS="-Wl,--gc-sections" -DOUTRIDER_TEXT=OFF -DOUTRIDER_TOOLS=OFF -DOUTRIDER_TESTS=OFF \
+    -DOUTRIDER_VULKAN=OFF -DOUTRIDER_CUDA=OFF \
     "${target[@]}" "$@"
   quiet cmake --build "$folder/build"
   quiet cmake --install "$folder/build" --strip --prefix "$folder/sdk"

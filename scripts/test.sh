@@ -45,7 +45,7 @@ build_and_run debug test_hashes -R test_hashes
 build_and_run fuzz fuzz_targets -R ^fuzz_
 # 64-bit Arm, run by qemu as a CPU with SDOT and as one with SMMLA: the harness compares every variant that it has. Left
 # out: what has no part that differs there, or takes minutes under an emulator.
-slow='test_hf_mutants|test_memory|test_split'
+slow='test_hf_mutants|test_memory|test_numerics_gpu|test_split'
 export OUTRIDER_TEST_FEW_DEVICES=1
 if build aarch64-linux-gnu all -DOUTRIDER_WERROR=ON; then
   QEMU_CPU=cortex-a76 run aarch64-linux-gnu -L quick -E "^($slow|installed_sdk|test_architectures|test_positions)\$"

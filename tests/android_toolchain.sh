@@ -54,7 +54,8 @@ foreach(kind SHARED EXE)
 endforeach()
 END
 ndk=(-G Ninja --toolchain "$toolchain" -DANDROID_NDK="$folder/ndk" -DCMAKE_BUILD_TYPE=None)
-quiet cmake -S "$source" -B "$folder/build" "${ndk[@]}" -DOUTRIDER_TOOLS=OFF -DOUTRIDER_TEXT=OFF -DOUTRIDER_TESTS=OFF
+quiet cmake -S "$source" -B "$folder/build" "${ndk[@]}" -DOUTRIDER_TOOLS=OFF -DOUTRIDER_TEXT=OFF -DOUTRIDER_TESTS=OFF \
+  -DOUTRIDER_VULKAN=OFF -DOUTRIDER_CUDA=OFF
 quiet cmake --build "$folder/build"
 quiet cmake --install "$folder/build" --prefix "$folder/sdk"
 quiet cmake -S "$source/examples" -B "$folder/examples" "${ndk[@]}" -DCMAKE_FIND_ROOT_PATH="$folder/sdk" \
