@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+/* A pass: one submission for few rows; for many as many as it takes to keep each short. */
+#include <string.h>
+#include <time.h>
+
+#include "shaders/step.glsl"
+#include "status.h"
+#include "vulkan_step.h"
+
+/* Part of the longest submission that is aimed at: measured times waver. */
+#define AIM 0.6
+
+static double now_seconds(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static otr_status check_cancel(const otr_step *step) {
+  for (int32_t i = 0; i < step->n_cancel; i++)
+    if (atomic_load_explicit(step->cancel[i], memory_order_relaxed)) return otr_fail(OTR_STATUS_CANCELLED, "cancelled");
+  return OTR_STATUS_OK;
+}
+
+static otr_status send(otr_prepared *p, const VkCommandBuffer *commands, uint32_t n, otr_step_result *result,
+                       double *seconds) {
+  double start = now_seconds();
+  result->submissions++;
+  OTR_TRY(vulkan_submit_wait(p->device, commands, n, p->fence));
+  *seconds = now_seconds() - start;
+  return OTR_STATUS_OK;
+}
+
+/* ---- few rows ---------------------------------------------------------------------------------------------------- */
+
+static otr_status run_few(otr_prepared *p, otr_step_result *result) {
+  double seconds;
+  VkCommandBuffer commands = vulkan_few(p);
+  for (int32_t i = 0; i < p->n_entries; i++) result->dispatches += p->entries[i].now[1] > 0;
+  return send(p, &commands, 1, result, &seconds);
+}
+
+/* ---- many rows --------------------------------------------------------------------------------------------------- */
+
+/** A submission in the making. */
+typedef struct batch {
+  int32_t first, n;    /* entries, of which not all are in this recording */
+  uint32_t n_commands; /* in p->batch */
+  double expected;     /* seconds */
+} batch;
+
+static double expected_seconds(const vulkan_entry *e) {
+  return e->seconds * e->now[1];
+}
+
+static bool is_cut(const vulkan_entry *e, double budget) {
+  return e->now[1] > 0 && (e->seconds == 0 || expected_seconds(e) > budget);
+}
+
+/** Runs one dispatch in pieces of its workgroup rows: as many as fit the budget, or one while nothing is known. */
+static otr_status run_pieces(otr_prepared *p, const otr_step *step, int32_t index, double budget,
+                             otr_step_result *result) {
+  vulkan_entry *e = &p->entries[index];
+  VkCommandBuffer commands[] = {vulkan_many(p, index), vulkan_end(p)};
+  for (uint32_t base = 0, n; base < e->now[1]; base += n) {
+    double fits = e->seconds > 0 ? budget / e->seconds : 1, seconds;
+    n = e->now[1] - base;
+    if (e->groups[1].scale != VULKAN_FIXED && fits < n) n = fits < 1 ? 1 : (uint32_t)fits;
+    OTR_TRY(check_cancel(step));
+    vulkan_put_groups(p, index, base, n);
+    OTR_TRY(send(p, commands, 2, result, &seconds));
+    result->dispatches++;
+    e->seconds = seconds / n;
+  }
+  vulkan_put_groups(p, index, 0, e->now[1]);
+  return OTR_STATUS_OK;
+}
+
+/** Collects dispatches from b->first on for one submission. */
+static void collect(otr_prepared *p, double budget, batch *b, otr_step_result *result) {
+  b->n = 0;
+  b->n_commands = 0;
+  b->expected = 0;
+  for (int32_t i = b->first; i < p->n_entries; i++, b->n++) {
+    const vulkan_entry *e = &p->entries[i];
+    if (!vulkan_in_many(e)) continue;
+    if (is_cut(e, budget) || (b->expected > 0 && b->expected + expected_seconds(e) > budget)) break;
+    b->expected += expected_seconds(e);
+    p->batch[b->n_commands++] = vulkan_many(p, i);
+    result->dispatches += e->now[1] > 0;
+  }
+  if (b->n_commands > 0) p->batch[b->n_commands++] = vulkan_end(p);
+}
+
+/** What was expected becomes what was measured, in steps that outlive a hiccup. */
+static void learn(otr_prepared *p, const batch *b, double seconds) {
+  if (b->expected <= 0) return;
+  double ratio = seconds / b->expected;
+  ratio = ratio < 0.7 ? 0.7 : ratio > 4 ? 4 : ratio;
+  for (int32_t i = b->first; i < b->first + b->n; i++) p->entries[i].seconds *= ratio;
+}
+
+static otr_status run_many(otr_prepared *p, const otr_step *step, otr_step_result *result) {
+  double budget = AIM * p->device->max_submit_seconds, seconds;
+  batch b = {0};
+  for (; b.first < p->n_entries; b.first += b.n) {
+    OTR_TRY(check_cancel(step));
+    collect(p, budget, &b, result);
+    if (b.n_commands > 0) {
+      OTR_TRY(send(p, p->batch, b.n_commands, result, &seconds));
+      learn(p, &b, seconds);
+    }
+    if (b.n > 0) continue;
+    OTR_TRY(run_pieces(p, step, b.first, budget, result));
+    b.n = 1;
+  }
+  return OTR_STATUS_OK;
+}
+
+/* ---- results ----------------------------------------------------------------------------------------------------- */
+
+static void read_found(const otr_prepared *p, const otr_step *step, otr_step_result *result) {
+  uint32_t found[FOUND_WORDS];
+  memcpy(found, vulkan_buffer_host(p->control) + p->at.found, sizeof found);
+  if (found[FOUND_LAYER] != FOUND_NO_LAYER) result->nonfinite_layer = (int32_t)found[FOUND_LAYER] - 1;
+  result->saturations = found[FOUND_SATURATIONS];
+  result->outliers = found[FOUND_OUTLIERS];
+  for (int32_t i = 0; i < p->program.n_ops; i++) {
+    const otr_op *op = &p->program.ops[i];
+    int32_t rows = op->rows == OTR_ROWS_LOGITS ? step->n_logits : step->n_rows;
+    if (op->code == OTR_OP_QUANTIZE) result->activations += (uint64_t)rows * (uint64_t)op->u.quantize.k;
+  }
+}
+
+static void set_mirror(const otr_prepared *p, const otr_step *step) {
+  vulkan_device *d = p->device;
+  for (int32_t i = p->program.n_ops; p->mirror && i < p->n_lowered; i++) {
+    const otr_op_copy *copy = &p->ops[i].u.copy;
+    d->mirror[i - p->program.n_ops] = (vulkan_mirror){
+        .buffer = copy->x.buffer,
+        .offset = copy->x.offset,
+        .bytes = (size_t)step->n_logits * (size_t)copy->width * sizeof(float),
+        .host = vulkan_buffer_host(p->mirror) + copy->out.offset,
+    };
+  }
+}
+
+/** Whether the pass has few rows: of a program on selected rows only, those count. */
+static bool is_few(const otr_prepared *p, const otr_step *step) {
+  for (int32_t i = 0; i < p->program.n_ops; i++)
+    if (p->program.ops[i].rows != OTR_ROWS_LOGITS) return step->n_rows <= VULKAN_FEW;
+  return step->n_logits <= VULKAN_FEW;
+}
+
+static otr_status run(otr_prepared *p, const otr_step *step, otr_step_result *result) {
+  OTR_TRY(check_cancel(step));
+  OTR_TRY(vulkan_step_write(p, step));
+  OTR_TRY(is_few(p, step) ? run_few(p, result) : run_many(p, step, result));
+  read_found(p, step, result);
+  return OTR_STATUS_OK;
+}
+
+/* ---- traces ------------------------------------------------------------------------------------------------------ */
+
+/** An operation's outputs that are f32. Returns their number. */
+static int32_t outputs_of(const otr_op *op, otr_ref out[OTR_LINEAR_PARTS], int32_t width[OTR_LINEAR_PARTS]) {
+  int32_t n = 1;
+  out[0] = (otr_ref){NULL, 0};
+  width[0] = 0;
+  switch (op->code) {
+    case OTR_OP_EMBED:
+      out[0] = op->u.embed.out;
+      width[0] = op->u.embed.width;
+      break;
+    case OTR_OP_POSITION:
+      out[0] = op->u.position.x;
+      width[0] = op->u.position.width;
+      break;
+    case OTR_OP_NORM:
+      out[0] = op->u.norm.out;
+      width[0] = op->u.norm.width * op->u.norm.groups;
+      break;
+    case OTR_OP_LINEAR:
+    case OTR_OP_LINEAR16:
+      for (n = 0; n < op->u.linear.n_parts; n++) {
+        out[n] = op->u.linear.part[n].out;
+        width[n] = op->u.linear.part[n].w.n;
+      }
+      break;
+    case OTR_OP_ATTENTION:
+      out[0] = op->u.attention.out;
+      width[0] = op->u.attention.n_heads * op->u.attention.head_dim;
+      break;
+    case OTR_OP_GLU:
+      out[0] = op->u.glu.out;
+      width[0] = op->u.glu.width;
+      break;
+    case OTR_OP_ACT:
+      out[0] = op->u.act.out;
+      width[0] = op->u.act.width;
+      break;
+    case OTR_OP_ADD:
+      out[0] = op->u.add.x;
+      width[0] = op->u.add.width;
+      break;
+    default:
+      break;
+  }
+  return n;
+}
+
+static otr_status tell_trace(vulkan_device *d, const otr_op *op, int32_t rows) {
+  otr_ref out[OTR_LINEAR_PARTS];
+  int32_t width[OTR_LINEAR_PARTS], n = outputs_of(op, out, width);
+  for (int32_t i = 0; i < n; i++) {
+    size_t count = (size_t)rows * (size_t)width[i];
+    float *values = out[i].buffer ? otr_memory_take_array(d->base.memory, count, sizeof *values) : NULL;
+    otr_status status = OTR_STATUS_OK;
+    if (out[i].buffer && !values) return OTR_STATUS_NO_MEMORY;
+    if (values)
+      status = vulkan_buffer_copy_out(d, out[i].buffer, out[i].offset, values, count * sizeof *values);
+    if (status == OTR_STATUS_OK) d->trace(d->trace_user, op, otr_op_name(op->code), values, rows, width[i]);
+    otr_memory_give_array(d->base.memory, values, count, sizeof *values);
+    OTR_TRY(status);
+  }
+  return OTR_STATUS_OK;
+}
+
+/** Operation by operation, each as a program of its own. */
+static otr_status run_traced(otr_prepared *p, const otr_step *step, otr_step_result *result) {
+  for (int32_t i = 0; i < p->program.n_ops; i++) {
+    const otr_op *op = &p->program.ops[i];
+    otr_program one = p->program;
+    otr_step_result found = {.nonfinite_layer = OTR_LAYER_NONE};
+    otr_prepared *single;
+    one.ops = op;
+    one.n_ops = 1;
+    OTR_TRY(vulkan_prepare_with(p->device, &one, false, &single));
+    otr_status status = run(single, step, &found);
+    vulkan_prepared_destroy(&p->device->base, single);
+    OTR_TRY(status);
+    OTR_TRY(tell_trace(p->device, op, op->rows == OTR_ROWS_LOGITS ? step->n_logits : step->n_rows));
+    if (found.nonfinite_layer < result->nonfinite_layer) result->nonfinite_layer = found.nonfinite_layer;
+    result->saturations += found.saturations;
+    result->outliers += found.outliers;
+    result->activations += found.activations;
+    result->submissions += found.submissions;
+    result->dispatches += found.dispatches;
+  }
+  return OTR_STATUS_OK;
+}
+
+otr_status vulkan_submit(otr_device *device, otr_prepared *p, const otr_step *step, otr_step_result *result) {
+  vulkan_device *d = (vulkan_device *)device;
+  *result = (otr_step_result){.nonfinite_layer = OTR_LAYER_NONE};
+  memset(d->mirror, 0, sizeof d->mirror);
+  vulkan_memory_begin_pass(d);
+  otr_status status = d->trace ? run_traced(p, step, result) : run(p, step, result);
+  vulkan_memory_end_pass(d);
+  if (status == OTR_STATUS_OK && !d->trace) set_mirror(p, step);
+  return status;
+}
