@@ -139,7 +139,7 @@ static otr_status open_device(int32_t index, const otr_device_params *params, ot
   if (!traits_of(index, &t, reason)) return otr_fail(OTR_STATUS_NO_DEVICE, "%s", reason);
   if (!t.info.available) return otr_fail(OTR_STATUS_NO_DEVICE, "%s", t.info.reason);
   const vulkan_instance *v;
-  VkPhysicalDevice physical;
+  VkPhysicalDevice physical = VK_NULL_HANDLE;
   OTR_TRY(vulkan_instance_take(&v));
   otr_status status = find_again(v, &t, &physical);
   if (status == OTR_STATUS_OK) status = vulkan_device_open(v, physical, &t, params, out);

@@ -61,6 +61,15 @@ static void set_trace(otr_device *device, otr_trace_fn trace, void *user) {
   d->trace_user = user;
 }
 
+static otr_placement placement(const otr_device *device, otr_weights weights) {
+  const vulkan_device *d = (const vulkan_device *)device;
+  return (otr_placement){
+      .separate = !d->unified,
+      .in_place = d->traits.import_alignment > 0 && (d->unified || weights == OTR_WEIGHTS_MAPPED),
+      .max_buffer = (size_t)d->traits.max_allocation / VULKAN_ALIGN * VULKAN_ALIGN,
+  };
+}
+
 static bool demote(otr_device *device, otr_op_code code, const char *why) {
   vulkan_device *d = (vulkan_device *)device;
   (void)why; /* the runtime keeps it */
@@ -115,6 +124,7 @@ static const otr_device_ops vulkan_device_ops = {
     .prepared_bytes = vulkan_prepared_bytes,
     .submit = vulkan_submit,
     .set_trace = set_trace,
+    .placement = placement,
     .demote = demote,
     .proven = vulkan_proven,
     .set_proven = vulkan_set_proven,

@@ -53,7 +53,7 @@ typedef struct vulkan_pipeline {
   VkPipeline handle;
 } vulkan_pipeline;
 
-/** What the host may read of a pass without asking the device again: its last operation's outputs. */
+/** What the host may read of a pass without asking the device again: the program's result. */
 typedef struct vulkan_mirror {
   const otr_buffer *buffer;
   size_t offset, bytes;
@@ -100,7 +100,7 @@ typedef struct vulkan_device {
   otr_buffer *dummy; /* bound for absent operands */
 
   bool holds_instance;
-  vulkan_mirror mirror[OTR_LINEAR_PARTS];
+  vulkan_mirror mirror;
   otr_trace_fn trace;
   void *trace_user;
 } vulkan_device;
@@ -123,6 +123,8 @@ void vulkan_memory_begin_pass(vulkan_device *d);
 void vulkan_memory_end_pass(vulkan_device *d);
 /** All blocks that are left, when the device closes. */
 void vulkan_memory_close(vulkan_device *d);
+/** DEVICE_LOST once it was. */
+otr_status vulkan_check_lost(const vulkan_device *d);
 /** Submits recorded commands and waits. A device lost stays lost. */
 otr_status vulkan_submit_wait(vulkan_device *d, const VkCommandBuffer *commands, uint32_t n, VkFence fence);
 

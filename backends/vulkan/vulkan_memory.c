@@ -164,6 +164,7 @@ static otr_status place(vulkan_device *d, vulkan_use use, size_t bytes, otr_buff
 otr_status vulkan_buffer_take(vulkan_device *d, vulkan_use use, size_t bytes, otr_buffer **out) {
   size_t rounded;
   *out = NULL;
+  OTR_TRY(vulkan_check_lost(d));
   /* A descriptor's end is rounded up, and its beginning down, inside the block. */
   if (!otr_size_round(bytes > 0 ? bytes : 1, VULKAN_ALIGN, &rounded))
     return otr_fail(OTR_STATUS_NO_MEMORY, "%zu bytes are too many for a buffer", bytes);
@@ -187,8 +188,7 @@ otr_status vulkan_buffer_take(vulkan_device *d, vulkan_use use, size_t bytes, ot
 void vulkan_buffer_give(vulkan_device *d, otr_buffer *buffer) {
   if (!buffer) return;
   pthread_mutex_lock(&d->memory_lock);
-  for (int i = 0; i < OTR_LINEAR_PARTS; i++)
-    if (d->mirror[i].buffer == buffer) d->mirror[i].buffer = NULL;
+  if (d->mirror.buffer == buffer) d->mirror.buffer = NULL;
   vulkan_block *block = buffer->block;
   otr_buffer **link = &block->first;
   while (*link != buffer) link = &(*link)->next;
@@ -228,8 +228,8 @@ static otr_status import_memory(vulkan_device *d, vulkan_block *b) {
   const VkExternalMemoryHandleTypeFlagBits host_memory = VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT;
   VkExternalMemoryBufferCreateInfo external = {.sType = VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_BUFFER_CREATE_INFO,
                                                .handleTypes = host_memory};
-  VkMemoryRequirements needs;
-  uint32_t types;
+  VkMemoryRequirements needs = {0};
+  uint32_t types = 0;
   OTR_TRY(create_buffer(d, b, &external, &needs));
   OTR_TRY(import_types(d, b->host, &types));
   int type = find_type(d, needs.memoryTypeBits & types, 0);

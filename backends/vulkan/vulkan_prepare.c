@@ -26,37 +26,31 @@ static void look_through(otr_prepared *p) {
   }
 }
 
-/** The last operation's outputs, where they are logits that the host cannot read in place. */
-static const otr_op_linear *mirrored(const vulkan_device *d, const otr_program *program, bool fuse) {
-  if (d->unified || !fuse || program->n_ops == 0) return NULL;
-  const otr_op *last = &program->ops[program->n_ops - 1];
-  if (last->rows != OTR_ROWS_LOGITS) return NULL;
-  return last->code == OTR_OP_LINEAR || last->code == OTR_OP_LINEAR16 ? &last->u.linear : NULL;
+/** Whether what the host will read is to be copied to mapped memory, in the same submission. */
+static bool wants_mirror(const vulkan_device *d, const otr_program *program, bool fuse) {
+  return !d->unified && fuse && program->result.buffer && program->result_row_bytes > 0;
 }
 
-static size_t mirror_bytes(const otr_op_linear *o, const otr_program *program) {
-  size_t width = 0;
-  for (int32_t i = 0; o && i < o->n_parts; i++) width += (size_t)o->part[i].w.n;
-  return width * sizeof(float) * (size_t)program->max_logits;
+static size_t mirror_bytes(const otr_program *program) {
+  int32_t rows = program->result_rows == OTR_ROWS_LOGITS ? program->max_logits : program->max_rows;
+  return program->result_row_bytes * (size_t)rows;
 }
 
-/** Operations to lower: the program's, then a copy of each logits to mapped memory, in the same submission. */
+/** Operations to lower: the program's, then that copy. */
 static otr_status take_ops(otr_prepared *p) {
   vulkan_device *d = p->device;
-  const otr_op_linear *o = mirrored(d, &p->program, p->fuse);
-  p->n_lowered = p->program.n_ops + (o ? o->n_parts : 0);
+  const otr_program *g = &p->program;
+  bool mirrors = wants_mirror(d, g, p->fuse);
+  p->n_lowered = g->n_ops + mirrors;
   p->ops = otr_memory_take_array(d->base.memory, (size_t)p->n_lowered, sizeof *p->ops);
   if (!p->ops) return OTR_STATUS_NO_MEMORY;
-  memcpy(p->ops, p->program.ops, (size_t)p->program.n_ops * sizeof *p->ops);
-  if (!o) return OTR_STATUS_OK;
-  OTR_TRY(vulkan_buffer_take(d, VULKAN_MEMORY_READBACK, mirror_bytes(o, &p->program), &p->mirror));
-  size_t at = 0;
-  for (int32_t i = 0; i < o->n_parts; i++) {
-    otr_op *copy = &p->ops[p->program.n_ops + i];
-    *copy = (otr_op){.code = OTR_OP_COPY, .rows = OTR_ROWS_LOGITS, .layer = p->ops[p->program.n_ops - 1].layer};
-    copy->u.copy = (otr_op_copy){.out = {p->mirror, at}, .x = o->part[i].out, .width = o->part[i].w.n};
-    at += (size_t)o->part[i].w.n * sizeof(float) * (size_t)p->program.max_logits;
-  }
+  memcpy(p->ops, g->ops, (size_t)g->n_ops * sizeof *p->ops);
+  if (!mirrors) return OTR_STATUS_OK;
+  OTR_TRY(vulkan_buffer_take(d, VULKAN_MEMORY_READBACK, mirror_bytes(g), &p->mirror));
+  otr_op *copy = &p->ops[g->n_ops];
+  *copy = (otr_op){.code = OTR_OP_COPY, .rows = g->result_rows};
+  copy->u.copy = (otr_op_copy){
+      .out = {p->mirror, 0}, .x = g->result, .width = (int32_t)(g->result_row_bytes / sizeof(float))};
   return OTR_STATUS_OK;
 }
 
@@ -300,10 +294,8 @@ void vulkan_prepared_destroy(otr_device *device, otr_prepared *p) {
   if (p->pool) d->vk.DestroyDescriptorPool(d->handle, p->pool, NULL);
   vulkan_buffer_give(d, p->control);
   vulkan_buffer_give(d, p->scratch);
-  if (p->mirror) {
-    memset(d->mirror, 0, sizeof d->mirror);
-    vulkan_buffer_give(d, p->mirror);
-  }
+  if (p->mirror) d->mirror.buffer = NULL;
+  vulkan_buffer_give(d, p->mirror);
   otr_memory_give_array(m, p->batch, n + 1, sizeof(VkCommandBuffer));
   otr_memory_give_array(m, p->commands, n + 2, sizeof *p->commands);
   otr_memory_give_array(m, p->entries, n, sizeof *p->entries);
@@ -314,7 +306,6 @@ void vulkan_prepared_destroy(otr_device *device, otr_prepared *p) {
 void vulkan_prepared_bytes(const otr_device *device, const otr_program *program, uint64_t *host, uint64_t *bytes) {
   vulkan_device *d = (vulkan_device *)(uintptr_t)device;
   otr_prepared p = {.device = d, .program = with_defaults(program), .fuse = true};
-  const otr_op_linear *o = mirrored(d, program, true);
   int32_t n = 0;
   look_through(&p);
   p.ops = (otr_op *)(uintptr_t)program->ops; /* only read */
@@ -323,5 +314,6 @@ void vulkan_prepared_bytes(const otr_device *device, const otr_program *program,
   if (status != OTR_STATUS_OK || !lay_out(&p, n)) n = 0; /* prepare will say why */
   *host = sizeof p + (uint64_t)n * (sizeof(vulkan_entry) + 2 * sizeof(VkCommandBuffer)) +
           (uint64_t)program->n_ops * sizeof(otr_op);
-  *bytes = p.at.bytes + vulkan_scratch_bytes(&d->caps, &p.program) + mirror_bytes(o, program);
+  *bytes = p.at.bytes + vulkan_scratch_bytes(&d->caps, &p.program);
+  if (wants_mirror(d, &p.program, true)) *bytes += mirror_bytes(&p.program);
 }

@@ -133,16 +133,13 @@ static void read_found(const otr_prepared *p, const otr_step *step, otr_step_res
 }
 
 static void set_mirror(const otr_prepared *p, const otr_step *step) {
-  vulkan_device *d = p->device;
-  for (int32_t i = p->program.n_ops; p->mirror && i < p->n_lowered; i++) {
-    const otr_op_copy *copy = &p->ops[i].u.copy;
-    d->mirror[i - p->program.n_ops] = (vulkan_mirror){
-        .buffer = copy->x.buffer,
-        .offset = copy->x.offset,
-        .bytes = (size_t)step->n_logits * (size_t)copy->width * sizeof(float),
-        .host = vulkan_buffer_host(p->mirror) + copy->out.offset,
-    };
-  }
+  const otr_program *g = &p->program;
+  int32_t rows = g->result_rows == OTR_ROWS_LOGITS ? step->n_logits : step->n_rows;
+  if (!p->mirror) return;
+  p->device->mirror = (vulkan_mirror){.buffer = g->result.buffer,
+                                      .offset = g->result.offset,
+                                      .bytes = (size_t)rows * g->result_row_bytes,
+                                      .host = vulkan_buffer_host(p->mirror)};
 }
 
 /** Whether the pass has few rows: of a program on selected rows only, those count. */
@@ -253,7 +250,7 @@ static otr_status run_traced(otr_prepared *p, const otr_step *step, otr_step_res
 otr_status vulkan_submit(otr_device *device, otr_prepared *p, const otr_step *step, otr_step_result *result) {
   vulkan_device *d = (vulkan_device *)device;
   *result = (otr_step_result){.nonfinite_layer = OTR_LAYER_NONE};
-  memset(d->mirror, 0, sizeof d->mirror);
+  d->mirror.buffer = NULL;
   vulkan_memory_begin_pass(d);
   otr_status status = d->trace ? run_traced(p, step, result) : run(p, step, result);
   vulkan_memory_end_pass(d);

@@ -5,8 +5,12 @@
 #include "status.h"
 #include "vulkan_device.h"
 
+otr_status vulkan_check_lost(const vulkan_device *d) {
+  return atomic_load(&d->lost) ? otr_fail(OTR_STATUS_DEVICE_LOST, "the device was lost before") : OTR_STATUS_OK;
+}
+
 otr_status vulkan_submit_wait(vulkan_device *d, const VkCommandBuffer *commands, uint32_t n, VkFence fence) {
-  if (atomic_load(&d->lost)) return otr_fail(OTR_STATUS_DEVICE_LOST, "the device was lost before");
+  OTR_TRY(vulkan_check_lost(d));
   VkSubmitInfo info = {
       .sType = VK_STRUCTURE_TYPE_SUBMIT_INFO, .commandBufferCount = n, .pCommandBuffers = commands};
   pthread_mutex_lock(&d->queue_lock);
@@ -61,7 +65,8 @@ static otr_status copy(vulkan_device *d, const otr_buffer *to, size_t to_offset,
 
 /* ---- copies ------------------------------------------------------------------------------------------------------ */
 
-static otr_status check_range(const otr_buffer *b, size_t offset, size_t bytes) {
+static otr_status check_range(const vulkan_device *d, const otr_buffer *b, size_t offset, size_t bytes) {
+  OTR_TRY(vulkan_check_lost(d));
   if (offset > b->bytes || bytes > b->bytes - offset)
     return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "%zu bytes at %zu of a buffer of %zu", bytes, offset, b->bytes);
   return OTR_STATUS_OK;
@@ -101,33 +106,29 @@ otr_status vulkan_buffer_zero(vulkan_device *d, const otr_buffer *b) {
 }
 
 /** What a pass left of a range in mapped memory; NULL: nothing. */
-static const uint8_t *mirrored(vulkan_device *d, const otr_buffer *b, size_t offset, size_t bytes) {
-  for (int i = 0; i < OTR_LINEAR_PARTS; i++) {
-    const vulkan_mirror *m = &d->mirror[i];
-    if (m->buffer == b && offset >= m->offset && offset - m->offset <= m->bytes &&
-        bytes <= m->bytes - (offset - m->offset))
-      return m->host + (offset - m->offset);
-  }
-  return NULL;
+static const uint8_t *mirrored(const vulkan_device *d, const otr_buffer *b, size_t offset, size_t bytes) {
+  const vulkan_mirror *m = &d->mirror;
+  bool inside = m->buffer == b && offset >= m->offset && offset - m->offset <= m->bytes &&
+                bytes <= m->bytes - (offset - m->offset);
+  return inside ? m->host + (offset - m->offset) : NULL;
 }
 
 otr_status vulkan_buffer_copy_in(vulkan_device *d, otr_buffer *b, size_t offset, const void *source, size_t bytes) {
-  OTR_TRY(check_range(b, offset, bytes));
+  OTR_TRY(check_range(d, b, offset, bytes));
   if (b->block->imported) return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "an imported buffer cannot be written");
   if (b->block->host) {
     memcpy(vulkan_buffer_host(b) + offset, source, bytes);
     return OTR_STATUS_OK;
   }
   pthread_mutex_lock(&d->transfer_lock);
-  for (int i = 0; i < OTR_LINEAR_PARTS; i++)
-    if (d->mirror[i].buffer == b) d->mirror[i].buffer = NULL;
+  if (d->mirror.buffer == b) d->mirror.buffer = NULL;
   otr_status status = stage_in(d, b, offset, source, bytes);
   pthread_mutex_unlock(&d->transfer_lock);
   return status;
 }
 
 otr_status vulkan_buffer_copy_out(vulkan_device *d, const otr_buffer *b, size_t offset, void *to, size_t bytes) {
-  OTR_TRY(check_range(b, offset, bytes));
+  OTR_TRY(check_range(d, b, offset, bytes));
   if (b->block->host) {
     memcpy(to, vulkan_buffer_host(b) + offset, bytes);
     return OTR_STATUS_OK;
@@ -144,8 +145,8 @@ otr_status vulkan_buffer_copy_out(vulkan_device *d, const otr_buffer *b, size_t 
 }
 
 otr_status vulkan_buffer_copy(vulkan_device *d, otr_ref to, otr_ref from, size_t bytes) {
-  OTR_TRY(check_range(to.buffer, to.offset, bytes));
-  OTR_TRY(check_range(from.buffer, from.offset, bytes));
+  OTR_TRY(check_range(d, to.buffer, to.offset, bytes));
+  OTR_TRY(check_range(d, from.buffer, from.offset, bytes));
   if (to.buffer->block->host && from.buffer->block->host) {
     memcpy(vulkan_buffer_host(to.buffer) + to.offset, vulkan_buffer_host(from.buffer) + from.offset, bytes);
     return OTR_STATUS_OK;
