@@ -131,8 +131,9 @@ static VkDescriptorBufferInfo bind_operand(vulkan_device *d, vulkan_entry *e, ui
   const otr_buffer *buffer = o->ref.buffer ? o->ref.buffer : d->dummy;
   const vulkan_block *block = buffer->block;
   size_t at = buffer->offset + (o->ref.buffer ? o->ref.offset : 0);
-  size_t begin = at / VULKAN_ALIGN * VULKAN_ALIGN, end = at + (size_t)o->bytes;
-  if (!o->ref.buffer) end = at + VULKAN_ALIGN;
+  size_t begin = at / VULKAN_ALIGN * VULKAN_ALIGN, end = o->ref.buffer ? at + (size_t)o->bytes : at + VULKAN_ALIGN;
+  /* Lowered for max_rows: a caller that never has so many may have less memory. */
+  if (end > buffer->offset + buffer->bytes) end = buffer->offset + buffer->bytes;
   size_t whole = (end + 15) / 16 * 16; /* shaders read words and vectors of them */
   if (whole > block->bytes) whole = block->bytes;
   e->push[index] = (uint32_t)(at - begin);
@@ -165,8 +166,8 @@ static otr_status check_operands(const vulkan_device *d, const vulkan_dispatch *
     if (o->bytes > d->caps.max_operand_bytes)
       return otr_fail(OTR_STATUS_UNSUPPORTED, "%llu bytes are more than a shader of this device sees at once",
                       (unsigned long long)o->bytes);
-    if (o->ref.offset > o->ref.buffer->bytes || o->bytes > o->ref.buffer->bytes - o->ref.offset)
-      return otr_fail(OTR_STATUS_INTERNAL, "an operand reaches beyond its buffer");
+    if (o->ref.offset >= o->ref.buffer->bytes)
+      return otr_fail(OTR_STATUS_INTERNAL, "an operand lies beyond its buffer");
   }
   return OTR_STATUS_OK;
 }
