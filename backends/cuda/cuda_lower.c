@@ -51,6 +51,14 @@ static otr_status launch(const lowering *w, cuda_kernel kernel, const uint32_t g
 
 enum { ROW_THREADS = 256, WIDE = 1024 /* values of a row that a block takes */ };
 
+/** Threads of a block that takes a row (or a group of it): as many as are of use while there are few rows. */
+static uint32_t row_threads(const lowering *w, int32_t width) {
+  if (width <= 64) return 64;
+  if (width <= 128) return 128;
+  if (width <= 1024 || w->rows >= w->l->caps->n_sm) return ROW_THREADS;
+  return width <= 4096 ? 512 : 1024;
+}
+
 /** Blocks of a kernel that goes through rows * width values, four or more a thread. */
 static uint32_t flat_blocks(const lowering *w, int32_t width) {
   uint32_t most = (uint32_t)w->l->caps->n_sm * 16, n = blocks((int64_t)w->rows * width, WIDE);
@@ -85,9 +93,8 @@ static otr_status lower_position(const lowering *w) {
   return LAUNCH(w, position, (uint32_t)w->rows, blocks(o->width, WIDE), ROW_THREADS, a);
 }
 
-static otr_status lower_norm(const lowering *w) {
-  const otr_op_norm *o = &w->op->u.norm;
-  struct cuda_norm_args a = {.head = w->head,
+static struct cuda_norm_args norm_args(struct cuda_head head, const otr_op_norm *o) {
+  struct cuda_norm_args a = {.head = head,
                              .out = cuda_address(o->out),
                              .x = cuda_address(o->x),
                              .gain = cuda_address(o->gain),
@@ -98,38 +105,52 @@ static otr_status lower_norm(const lowering *w) {
                              .is_layer = o->kind == OTR_NORM_LAYER,
                              .eps = o->eps,
                              .inv_width = otr_recip((float)o->width)};
-  uint32_t threads = o->width > 64 ? o->width > 128 ? ROW_THREADS : 128 : 64;
-  return LAUNCH(w, norm, (uint32_t)w->rows, (uint32_t)o->groups, threads, a);
+  return a;
 }
 
-static otr_status lower_quantize(const lowering *w) {
-  const otr_op_quantize *o = &w->op->u.quantize;
-  if (o->batch) return otr_fail(OTR_STATUS_UNSUPPORTED, "batch scope is on the reference device \"cpu\" only");
+static otr_status lower_norm(const lowering *w) {
+  const otr_op_norm *o = &w->op->u.norm;
+  struct cuda_norm_args a = norm_args(w->head, o);
+  return LAUNCH(w, norm, (uint32_t)w->rows, (uint32_t)o->groups, row_threads(w, o->width), a);
+}
+
+static struct cuda_quantize_args quantize_args(const lowering *w, const otr_op_quantize *o) {
   struct cuda_quantize_args a = {.head = w->head,
                                  .out = cuda_quantized_at(cuda_address(o->out), w->max_rows, o->k),
                                  .x = cuda_address(o->x),
                                  .rule = (int32_t)o->rule.kind,
                                  .value = o->rule.value,
                                  .inv_k = otr_recip((float)o->k)};
-  return LAUNCH(w, quantize, (uint32_t)w->rows, 1, ROW_THREADS, a);
+  return a;
+}
+
+static otr_status lower_quantize(const lowering *w) {
+  const otr_op_quantize *o = &w->op->u.quantize;
+  if (o->batch) return otr_fail(OTR_STATUS_UNSUPPORTED, "batch scope is on the reference device \"cpu\" only");
+  struct cuda_quantize_args a = quantize_args(w, o);
+  return LAUNCH(w, quantize, (uint32_t)w->rows, 1, row_threads(w, o->k), a);
 }
 
 static otr_status lower_round16(const lowering *w) {
   const otr_op_round16 *o = &w->op->u.round16;
   struct cuda_round16_args a = {
       .head = w->head, .out = cuda_rounded_at(cuda_address(o->out), w->max_rows, o->k), .x = cuda_address(o->x)};
-  return LAUNCH(w, round16, (uint32_t)w->rows, 1, ROW_THREADS, a);
+  return LAUNCH(w, round16, (uint32_t)w->rows, 1, row_threads(w, o->k), a);
 }
 
-static otr_status lower_glu(const lowering *w) {
-  const otr_op_glu *o = &w->op->u.glu;
-  struct cuda_glu_args a = {.head = w->head,
+static struct cuda_glu_args glu_args(struct cuda_head head, const otr_op_glu *o) {
+  struct cuda_glu_args a = {.head = head,
                             .out = cuda_address(o->out),
                             .gate = cuda_address(o->gate),
                             .up = cuda_address(o->up),
                             .width = o->width,
                             .act = (int32_t)o->act};
-  return LAUNCH(w, glu, flat_blocks(w, o->width), 1, ROW_THREADS, a);
+  return a;
+}
+
+static otr_status lower_glu(const lowering *w) {
+  struct cuda_glu_args a = glu_args(w->head, &w->op->u.glu);
+  return LAUNCH(w, glu, flat_blocks(w, a.width), 1, ROW_THREADS, a);
 }
 
 static otr_status lower_act(const lowering *w) {
@@ -139,10 +160,14 @@ static otr_status lower_act(const lowering *w) {
   return LAUNCH(w, act, flat_blocks(w, o->width), 1, ROW_THREADS, a);
 }
 
+static struct cuda_add_args add_args(struct cuda_head head, const otr_op_add *o) {
+  struct cuda_add_args a = {.head = head, .x = cuda_address(o->x), .y = cuda_address(o->y), .width = o->width};
+  return a;
+}
+
 static otr_status lower_add(const lowering *w) {
-  const otr_op_add *o = &w->op->u.add;
-  struct cuda_add_args a = {.head = w->head, .x = cuda_address(o->x), .y = cuda_address(o->y), .width = o->width};
-  return LAUNCH(w, add, flat_blocks(w, o->width), 1, ROW_THREADS, a);
+  struct cuda_add_args a = add_args(w->head, &w->op->u.add);
+  return LAUNCH(w, add, flat_blocks(w, a.width), 1, ROW_THREADS, a);
 }
 
 static otr_status lower_select(const lowering *w) {
@@ -349,6 +374,60 @@ static size_t attention_scratch(const otr_program *p, const otr_op_attention *o)
   return part_row_bytes(p, o) * (size_t)group_rows(p, o);
 }
 
+/* ---- sequences that one kernel does ------------------------------------------------------------------------------ */
+
+static bool same_ref(otr_ref a, otr_ref b) {
+  return a.buffer == b.buffer && a.offset == b.offset;
+}
+
+static struct cuda_head head_of(const cuda_lowering *l, const otr_op *op) {
+  return (struct cuda_head){
+      .step = l->step, .found = l->found, .layer = op->layer, .logits = op->rows == OTR_ROWS_LOGITS};
+}
+
+/** Whether op[at] is a quantizer (not in batch scope) of the `width` values at x, on the same rows as op[0]. */
+static bool quantizes(const otr_op *op, int32_t at, int32_t n_left, otr_ref x, int32_t width) {
+  if (at >= n_left || op[at].code != OTR_OP_QUANTIZE || op[at].rows != op->rows) return false;
+  const otr_op_quantize *q = &op[at].u.quantize;
+  return !q->batch && q->k == width && same_ref(q->x, x);
+}
+
+/** [ADD,] NORM, QUANTIZE. @return operations done, 0: another sequence */
+static int32_t fuse_norm(const lowering *w, int32_t n_left, otr_status *status) {
+  const otr_op *op = w->op;
+  int32_t at = op->code == OTR_OP_ADD;
+  if (at >= n_left || op[at].code != OTR_OP_NORM || op[at].rows != op->rows || op[at].u.norm.groups != 1) return 0;
+  const otr_op_norm *norm = &op[at].u.norm;
+  if (at == 1 && (!same_ref(op->u.add.x, norm->x) || op->u.add.width != norm->width)) return 0;
+  if (!quantizes(op, at + 1, n_left, norm->out, norm->width)) return 0;
+  struct cuda_norm_quantize_args a = {.norm = norm_args(head_of(w->l, &op[at]), norm),
+                                      .quantize = quantize_args(w, &op[at + 1].u.quantize),
+                                      .has_add = at};
+  if (at == 1) a.add = add_args(w->head, &op->u.add);
+  *status = LAUNCH(w, norm_quantize, (uint32_t)w->rows, 1, row_threads(w, norm->width), a);
+  return at + 2;
+}
+
+/** GLU or ACT, QUANTIZE. */
+static int32_t fuse_glu(const lowering *w, int32_t n_left, otr_status *status) {
+  const otr_op *op = w->op;
+  otr_op_glu o = op->u.glu;
+  if (op->code == OTR_OP_ACT)
+    o = (otr_op_glu){.out = op->u.act.out, .gate = op->u.act.x, .width = op->u.act.width, .act = op->u.act.act};
+  if (!quantizes(op, 1, n_left, o.out, o.width)) return 0;
+  struct cuda_glu_quantize_args a = {.glu = glu_args(w->head, &o), .quantize = quantize_args(w, &op[1].u.quantize)};
+  *status = LAUNCH(w, glu_quantize, (uint32_t)w->rows, 1, row_threads(w, o.width), a);
+  return 2;
+}
+
+static int32_t fuse_some(const lowering *w, otr_status *status) {
+  const otr_program *p = w->l->program;
+  int32_t n_left = p->n_ops - (int32_t)(w->op - p->ops);
+  if (w->op->code == OTR_OP_ADD || w->op->code == OTR_OP_NORM) return fuse_norm(w, n_left, status);
+  if (w->op->code == OTR_OP_GLU || w->op->code == OTR_OP_ACT) return fuse_glu(w, n_left, status);
+  return 0;
+}
+
 /* ---- all --------------------------------------------------------------------------------------------------------- */
 
 otr_status cuda_lower(const cuda_lowering *l, const otr_op *op, int32_t rows, int32_t fuse, int32_t *n_ops,
@@ -358,15 +437,16 @@ otr_status cuda_lower(const cuda_lowering *l, const otr_op *op, int32_t rows, in
       OTR_OP_LIST(X)
 #undef X
   };
-  bool logits = op->rows == OTR_ROWS_LOGITS;
   lowering w = {.l = l,
                 .op = op,
                 .rows = rows,
-                .max_rows = logits ? l->program->max_logits : l->program->max_rows,
-                .head = {.step = l->step, .found = l->found, .layer = op->layer, .logits = logits},
+                .max_rows = op->rows == OTR_ROWS_LOGITS ? l->program->max_logits : l->program->max_rows,
+                .head = head_of(l, op),
                 .emit = emit,
                 .user = user};
-  (void)fuse;
+  otr_status status = OTR_STATUS_OK;
+  *n_ops = fuse ? fuse_some(&w, &status) : 0;
+  if (*n_ops > 0) return status;
   *n_ops = 1;
   return lower[op->code](&w);
 }

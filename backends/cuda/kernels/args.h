@@ -193,6 +193,20 @@ struct cuda_add_args {
   int32_t width, reserved;
 };
 
+/* ADD where has_add, then NORM of one group, then QUANTIZE of what that gives. */
+struct cuda_norm_quantize_args {
+  struct cuda_add_args add;
+  struct cuda_norm_args norm;
+  struct cuda_quantize_args quantize;
+  int32_t has_add, reserved;
+};
+
+/* GLU, or ACT where glu.up is 0, then QUANTIZE of what that gives. */
+struct cuda_glu_quantize_args {
+  struct cuda_glu_args glu;
+  struct cuda_quantize_args quantize;
+};
+
 struct cuda_select_args {
   struct cuda_head head;
   CUDA_PTR(float) out;

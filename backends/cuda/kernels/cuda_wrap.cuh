@@ -45,8 +45,12 @@ static __device__ __forceinline__ void cp_async16_part(void *shared, const void 
                : "memory");
 #else
   uint4 value = make_uint4(0, 0, 0, 0);
-  unsigned char *byte = (unsigned char *)&value;
-  for (int i = 0; i < bytes; i++) byte[i] = ((const unsigned char *)global)[i];
+  if (bytes == 16) {
+    value = *(const uint4 *)global;
+  } else {
+    unsigned *word = (unsigned *)&value;
+    for (int i = 0; i < bytes; i++) word[i / 4] |= (unsigned)((const unsigned char *)global)[i] << i % 4 * 8;
+  }
   *(uint4 *)shared = value;
 #endif
 }

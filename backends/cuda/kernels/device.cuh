@@ -66,7 +66,7 @@ CUDA_FN int cuda_exponent(float largest) {
 /* ---- a block's sums and maxima ----------------------------------------------------------------------------------- */
 
 /* Row kernels: a block a row, any multiple of 64 threads up to this. */
-enum { CUDA_ROW_THREADS = 256, CUDA_STAGE = 4096 };
+enum { CUDA_ROW_THREADS = 1024, CUDA_STAGE = 4096 };
 struct cuda_row_shared {
   float stage[CUDA_STAGE];
   float total;

@@ -17,8 +17,12 @@ struct tile_task {
   const cuda_part *part;
   int row_tile, first_row, n_rows; /* n_rows: of the pass */
   int first_n;
-  uint8_t *panel;
 };
+
+/** The block's panel: [CUDA_PANEL_SLOTS, CUDA_TILE_N]. */
+CUDA_FN uint8_t *tile_panel(const cuda_tile_args &a) {
+  return a.panel + (size_t)blockIdx.x * CUDA_PANEL_SLOTS * CUDA_TILE_N;
+}
 
 /* A row of a tile is 64 bytes, four chunks. They are shuffled so that the eight rows that ldmatrix reads at a time, and
  * eight threads of a copy, lie in different banks. Weights: see weight_row. */
@@ -35,22 +39,39 @@ CUDA_FN int weight_row(int c, int j) {
   return c / 2 * 8 + j * 2 + c % 2;
 }
 
-/** Begins to copy step `step` of x and W: a thread takes the same chunk of rows 64 apart. x, w: that chunk of the first
- *  of them. Bytes that are not there become 0, unread. */
+/* What a thread copies of each step: the same chunk of rows 64 apart. */
+struct tile_source {
+  const int8_t *x, *w; /* the chunk of the first of them */
+  unsigned there;      /* bit i: row i of x is, bit 8 + i: of w */
+  int w_end;           /* chunks of w that begin before it are there */
+};
+
+/** Begins to copy step `step` of x and W. Bytes that are not there become 0, unread. */
 template <int BM>
-CUDA_FN void tile_load(const cuda_tile_args &a, const tile_task &t, const int8_t *x, const int8_t *w,
-                       unsigned char *stage, int step) {
+CUDA_FN void tile_load(const cuda_tile_args &a, const cuda_part &p, const tile_source &from, unsigned char *stage,
+                       int step) {
   const int rows = TILE_THREADS / 4, row = (int)threadIdx.x / 4, chunk = (int)threadIdx.x % 4, at = step * STEP;
 #pragma unroll
   for (int i = 0; i < BM / rows; i++)
-    cp_async16_part(stage + shuffled_x(row + i * rows, chunk), x + (size_t)i * rows * a.linear.in.stride + at,
-                    t.first_row + row + i * rows < t.n_rows ? CHUNK : 0);
+    cp_async16_part(stage + shuffled_x(row + i * rows, chunk), from.x + (size_t)i * rows * a.linear.in.stride + at,
+                    from.there >> i & 1 ? CHUNK : 0);
   stage += BM * STEP;
-  bool there = at + (chunk + 1) * CHUNK <= t.part->row_stride;
 #pragma unroll
   for (int i = 0; i < CUDA_TILE_N / rows; i++)
-    cp_async16_part(stage + shuffled_w(row + i * rows, chunk), w + (size_t)i * rows * t.part->row_stride + at,
-                    there && t.first_n + row + i * rows < t.part->n ? CHUNK : 0);
+    cp_async16_part(stage + shuffled_w(row + i * rows, chunk), from.w + (size_t)i * rows * p.row_stride + at,
+                    at < from.w_end && from.there >> (8 + i) & 1 ? CHUNK : 0);
+}
+
+template <int BM>
+CUDA_FN tile_source tile_begin(const cuda_tile_args &a, const tile_task &t) {
+  const int rows = TILE_THREADS / 4, row = (int)threadIdx.x / 4, byte = (int)threadIdx.x % 4 * CHUNK;
+  tile_source from = {a.linear.in.q + (size_t)(t.first_row + row) * a.linear.in.stride + byte,
+                      (const int8_t *)t.part->data + (size_t)(t.first_n + row) * t.part->row_stride + byte, 0,
+                      min((int)t.part->row_stride, a.linear.in.stride) - byte};
+  for (int i = 0; i < BM / rows; i++) from.there |= (unsigned)(t.first_row + row + i * rows < t.n_rows) << i;
+  for (int i = 0; i < CUDA_TILE_N / rows; i++)
+    from.there |= (unsigned)(t.first_n + row + i * rows < t.part->n) << (8 + i);
+  return from;
 }
 
 /** The warp's weights of n8 tiles j and j + 1 and a slab, as second factors. */
@@ -67,8 +88,8 @@ CUDA_FN unsigned four_bytes(int a, int b, int c, int d) {
 }
 
 /** The columns of slots [slot, end), of slab `slab` of the step, to the panel. */
-CUDA_FN void tile_columns(const tile_task &t, const unsigned char *weights, int slab, const uint8_t *place, int slot,
-                          int end) {
+CUDA_FN void tile_columns(const cuda_tile_args &args, const unsigned char *weights, int slab, const uint8_t *place,
+                          int slot, int end) {
   int lane = (int)threadIdx.x % 32, g = lane / 4, word = lane % 4, n_warp = (int)threadIdx.x / 32 % N_WARPS;
 #pragma unroll 1
   for (; slot < end; slot += 16) {
@@ -81,7 +102,7 @@ CUDA_FN void tile_columns(const tile_task &t, const unsigned char *weights, int 
       a[i] = f / 4 == word ? one : 0u;
       a[i + 2] = f / 4 == word + 4 ? one : 0u;
     }
-    uint8_t *to = t.panel + (size_t)(slot + g) * CUDA_TILE_N + n_warp * 32 + 8 * word;
+    uint8_t *to = tile_panel(args) + (size_t)(slot + g) * CUDA_TILE_N + n_warp * 32 + 8 * word;
 #pragma unroll
     for (int j = 0; j < 4; j += 2) {
       unsigned b[2][2];
@@ -121,26 +142,24 @@ CUDA_FN void tile_sums(const cuda_tile_args &a, const tile_task &t, unsigned cha
   const uint8_t *places = a.outliers.place + (size_t)t.row_tile * CUDA_PANEL_SLOTS;
   int n_steps = a.linear.in.n_tiles, n_slots = min(bases[a.outliers.n_slabs], (int)CUDA_PANEL_SLOTS);
   for (int i = (int)threadIdx.x; i < n_slots; i += TILE_THREADS) place[i] = places[i];
-  int row = (int)threadIdx.x / 4, byte = (int)threadIdx.x % 4 * CHUNK;
-  const int8_t *x = a.linear.in.q + (size_t)(t.first_row + row) * a.linear.in.stride + byte;
-  const int8_t *w = (const int8_t *)t.part->data + (size_t)(t.first_n + row) * t.part->row_stride + byte;
+  tile_source from = tile_begin<BM>(a, t);
   for (int s = 0; s < STAGES - 1; s++) {
-    if (s < n_steps) tile_load<BM>(a, t, x, w, shared + s * stage_bytes, s);
+    if (s < n_steps) tile_load<BM>(a, *t.part, from, shared + s * stage_bytes, s);
     cp_commit();
   }
-  int half = (int)threadIdx.x / (TILE_THREADS / 2);
 #pragma unroll 1
   for (int step = 0; step < n_steps; step++) {
     cp_wait<STAGES - 2>();
     __syncthreads();
     int ahead = step + STAGES - 1;
-    if (ahead < n_steps) tile_load<BM>(a, t, x, w, shared + ahead % STAGES * stage_bytes, ahead);
+    if (ahead < n_steps) tile_load<BM>(a, *t.part, from, shared + ahead % STAGES * stage_bytes, ahead);
     cp_commit();
-    /* The two halves of the warps hold the same weights: each takes a slab's columns. */
-    int slot = __ldg(bases + 2 * step + half), end = min(__ldg(bases + 2 * step + half + 1), (int)CUDA_PANEL_SLOTS);
     const unsigned char *stage = shared + step % STAGES * stage_bytes;
     tile_step<MT>(stage, acc);
-    tile_columns(t, stage + BM * STEP, half, place, slot, end);
+    /* The two halves of the warps hold the same weights: each takes a slab's columns. */
+    int half = (int)threadIdx.x / (TILE_THREADS / 2);
+    int slot = __ldg(bases + 2 * step + half), end = min(__ldg(bases + 2 * step + half + 1), (int)CUDA_PANEL_SLOTS);
+    tile_columns(a, stage + BM * STEP, half, place, slot, end);
   }
   cp_wait<0>();
   __syncthreads();
@@ -156,14 +175,15 @@ CUDA_FN void panel_weights(unsigned bytes, float w[4]) {
 }
 
 /** Wo of four outputs of one feature. slot: in the panel; static_slot: >= 0 for one of the static set. */
-CUDA_FN void column_weights(const tile_task &t, int feature, int slot, int static_slot, int n, float w[4]) {
+CUDA_FN void column_weights(const cuda_tile_args &a, const tile_task &t, int feature, int slot, int static_slot, int n,
+                            float w[4]) {
   const cuda_part &p = *t.part;
   if (static_slot >= 0) {
 #pragma unroll
     for (int i = 0; i < 4; i++)
       w[i] = otr_f16_value(p.static_cols[(size_t)static_slot * p.n + min(t.first_n + n + i, p.n - 1)]);
   } else if (slot < CUDA_PANEL_SLOTS) {
-    panel_weights(*(const unsigned *)(t.panel + (size_t)slot * CUDA_TILE_N + n), w);
+    panel_weights(*(const unsigned *)(tile_panel(a) + (size_t)slot * CUDA_TILE_N + n), w);
   } else {
 #pragma unroll
     for (int i = 0; i < 4; i++)
@@ -207,7 +227,7 @@ CUDA_FN void tile_outliers(const cuda_tile_args &a, const tile_task &t, int row,
     for (int j = 0; j < here; j++) {
       float x = __shfl_sync(CUDA_FULL_WARP, mine.x16, j), w[4];
       int f = __shfl_sync(CUDA_FULL_WARP, mine.feature, j), slot = __shfl_sync(CUDA_FULL_WARP, mine.slot, j);
-      column_weights(t, f, slot, __shfl_sync(CUDA_FULL_WARP, mine.static_slot, j), n, w);
+      column_weights(a, t, f, slot, __shfl_sync(CUDA_FULL_WARP, mine.static_slot, j), n, w);
       switch (f & 3) {
         case 0:
           add_products(sum0, x, w);
@@ -274,12 +294,7 @@ CUDA_FN void tile(const cuda_tile_args &a, unsigned char *shared) {
   enum { MT = BM / 32 };
   int index = a.first_tile + (int)blockIdx.x, n_tile = index / a.row_tiles, row_tile = index % a.row_tiles;
   const cuda_part &part = cuda_part_of(a.linear, n_tile);
-  tile_task t = {&part,
-                 row_tile,
-                 row_tile * BM,
-                 cuda_rows(a.linear.head),
-                 (n_tile - part.first_block) * CUDA_TILE_N,
-                 a.panel + (size_t)blockIdx.x * CUDA_PANEL_SLOTS * CUDA_TILE_N};
+  tile_task t = {&part, row_tile, row_tile * BM, cuda_rows(a.linear.head), (n_tile - part.first_block) * CUDA_TILE_N};
   if (t.first_row >= t.n_rows) return;
   int acc[MT][4][4];
 #pragma unroll
@@ -291,11 +306,18 @@ CUDA_FN void tile(const cuda_tile_args &a, unsigned char *shared) {
   tile_rows<BM>(a, t, (const int *)shared);
 }
 
-CUDA_KERNEL(otr_linear_tile64, cuda_tile_args, TILE_THREADS, 2) {
+/* Before sm_80 a multiprocessor's shared memory holds one block of 64 rows, and none of 128. */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+enum { BLOCKS_OF_64 = 1, HAS_128 = 0 };
+#else
+enum { BLOCKS_OF_64 = 2, HAS_128 = 1 };
+#endif
+
+CUDA_KERNEL(otr_linear_tile64, cuda_tile_args, TILE_THREADS, BLOCKS_OF_64) {
   CUDA_DYNAMIC_SHARED(shared);
   tile<64>(args, shared);
 }
 CUDA_KERNEL(otr_linear_tile128, cuda_tile_args, TILE_THREADS, 2) {
   CUDA_DYNAMIC_SHARED(shared);
-  tile<128>(args, shared);
+  if constexpr (HAS_128) tile<128>(args, shared);
 }
