@@ -8,11 +8,13 @@ set(OUTRIDER_CUDA_KERNELS
   copy.cu
   embed.cu
   glu.cu
+  glu_quantize.cu
   linear16.cu
   linear_stream.cu
   linear_tile.cu
   linear_union.cu
   norm.cu
+  norm_quantize.cu
   position.cu
   quantize.cu
   rope_kv.cu
