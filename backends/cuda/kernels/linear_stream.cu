@@ -2,12 +2,12 @@
 /* LINEAR for few rows: the weights stream through once. A warp makes four outputs of up to M rows. */
 #include "linear.cuh"
 
-enum { STREAM_THREADS = 128, STREAM_WARPS = STREAM_THREADS / 32, OUTPUTS = 4, STEP = 32 * 16 };
+enum { STREAM_THREADS = 128, STREAM_WARPS = STREAM_THREADS / 32, STREAM_OUTPUTS = 4, STREAM_STEP = 32 * 16 };
 
 template <int M>
 struct stream_shared {
-  float product[STREAM_WARPS][OUTPUTS][32];
-  float outliers[STREAM_WARPS][M * OUTPUTS];
+  float product[STREAM_WARPS][STREAM_OUTPUTS][32];
+  float outliers[STREAM_WARPS][M * STREAM_OUTPUTS];
 };
 
 /** What a warp works on: rows first ... first + M - 1 (those from n_rows on repeat the last), outputs n ... n + 3
@@ -25,25 +25,27 @@ CUDA_FN int dot16(uint4 w, uint4 x, int acc) {
 
 /** Each lane's share of the M * 4 integer sums. */
 template <int M>
-CUDA_FN void stream_dots(const cuda_linear_args &a, const cuda_part &p, const stream_task &t, int acc[M * OUTPUTS]) {
-  const int8_t *w[OUTPUTS], *x[M];
+CUDA_FN void stream_dots(const cuda_linear_args &a, const cuda_part &p, const stream_task &t,
+                         int acc[M * STREAM_OUTPUTS]) {
+  const int8_t *w[STREAM_OUTPUTS], *x[M];
   int begin = (int)(threadIdx.x % 32) * 16, end = (a.in.k + 15) / 16 * 16;
 #pragma unroll
-  for (int o = 0; o < OUTPUTS; o++) w[o] = (const int8_t *)p.data + (size_t)min(t.n + o, p.n - 1) * p.row_stride;
+  for (int o = 0; o < STREAM_OUTPUTS; o++) w[o] = (const int8_t *)p.data + (size_t)min(t.n + o, p.n - 1) * p.row_stride;
 #pragma unroll
   for (int m = 0; m < M; m++) x[m] = a.in.q + (size_t)min(t.first + m, t.n_rows - 1) * a.in.stride;
 #pragma unroll
-  for (int i = 0; i < M * OUTPUTS; i++) acc[i] = 0;
+  for (int i = 0; i < M * STREAM_OUTPUTS; i++) acc[i] = 0;
 #pragma unroll 2
-  for (int i = begin; i < end; i += STEP) {
-    uint4 weights[OUTPUTS];
+  for (int i = begin; i < end; i += STREAM_STEP) {
+    uint4 weights[STREAM_OUTPUTS];
 #pragma unroll
-    for (int o = 0; o < OUTPUTS; o++) weights[o] = __ldcs((const uint4 *)(w[o] + i));
+    for (int o = 0; o < STREAM_OUTPUTS; o++) weights[o] = __ldcs((const uint4 *)(w[o] + i));
 #pragma unroll
     for (int m = 0; m < M; m++) {
       uint4 values = __ldg((const uint4 *)(x[m] + i));
 #pragma unroll
-      for (int o = 0; o < OUTPUTS; o++) acc[m * OUTPUTS + o] = dot16(weights[o], values, acc[m * OUTPUTS + o]);
+      for (int o = 0; o < STREAM_OUTPUTS; o++)
+        acc[m * STREAM_OUTPUTS + o] = dot16(weights[o], values, acc[m * STREAM_OUTPUTS + o]);
     }
   }
 }
@@ -93,7 +95,7 @@ CUDA_FN void stream_outliers(const cuda_linear_args &a, const cuda_part &p, cons
       if (((unsigned)lane & 3u) == l) members = some;
     }
 #pragma unroll
-    for (int o = 0; o < OUTPUTS; o++) {
+    for (int o = 0; o < STREAM_OUTPUTS; o++) {
       int n = min(t.n + o, p.n - 1);
       int q = ((const int8_t *)p.data)[(size_t)n * p.row_stride + feature];
       s->product[warp][o][lane] = x16 * cuda_outlier_weight(p, n, feature, q);
@@ -105,7 +107,7 @@ CUDA_FN void stream_outliers(const cuda_linear_args &a, const cuda_part &p, cons
   }
   sum += __shfl_down_sync(CUDA_FULL_WARP, sum, 2, 4);
   sum += __shfl_down_sync(CUDA_FULL_WARP, sum, 1, 4);
-  if (lane < 16 && lane % 4 == 0) s->outliers[warp][m * OUTPUTS + lane / 4] = sum;
+  if (lane < 16 && lane % 4 == 0) s->outliers[warp][m * STREAM_OUTPUTS + lane / 4] = sum;
 }
 
 /** Grid: 16 outputs of a part, tiles of M rows. */
@@ -114,16 +116,17 @@ CUDA_FN void stream(const cuda_linear_args &a, stream_shared<M> *s) {
   const cuda_part &p = cuda_part_of(a, (int)blockIdx.x);
   int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
   stream_task t = {(int)blockIdx.y * M, cuda_rows(a.head),
-                   ((int)blockIdx.x - p.first_block) * STREAM_WARPS * OUTPUTS + warp * OUTPUTS};
+                   ((int)blockIdx.x - p.first_block) * STREAM_WARPS * STREAM_OUTPUTS + warp * STREAM_OUTPUTS};
   if (t.first >= t.n_rows || t.n >= p.n) return;
-  int acc[M * OUTPUTS];
+  int acc[M * STREAM_OUTPUTS];
   stream_dots<M>(a, p, t, acc);
-  int dot = warp_sums<M * OUTPUTS>(acc);
+  int dot = warp_sums<M * STREAM_OUTPUTS>(acc);
 #pragma unroll 1
   for (int m = 0; m < M; m++) stream_outliers<M>(a, p, t, s, m);
   __syncwarp();
-  int value = lane / (32 / (M * OUTPUTS)), row = t.first + value / OUTPUTS, n = t.n + value % OUTPUTS;
-  if (lane % (32 / (M * OUTPUTS)) != 0 || row >= t.n_rows || n >= p.n) return;
+  int value = lane / (32 / (M * STREAM_OUTPUTS)), row = t.first + value / STREAM_OUTPUTS,
+      n = t.n + value % STREAM_OUTPUTS;
+  if (lane % (32 / (M * STREAM_OUTPUTS)) != 0 || row >= t.n_rows || n >= p.n) return;
   unsigned worst = 0;
   float y = cuda_linear_value(p, n, dot, s->outliers[warp][value], __ldg(a.in.scale + row), __ldg(a.in.pow2e + row));
   p.out[(size_t)row * p.n + n] = cuda_tidy(y, worst);

@@ -9,7 +9,7 @@
  * column's bytes in W itself lie a row apart. What finds no room there is fetched from W. */
 #include "linear.cuh"
 
-enum { TILE_THREADS = 256, TILE_WARPS = 8, STAGES = 3, STEP = CUDA_K_TILE, CHUNK = 16, N_WARPS = 4 };
+enum { TILE_THREADS = 256, TILE_WARPS = 8, TILE_STAGES = 3, TILE_STEP = CUDA_K_TILE, TILE_CHUNK = 16, N_WARPS = 4 };
 enum { STAGED_STRIDE = CUDA_TILE_N + 4 }; /* of the sums on their way to rows, int32: no bank twice */
 
 /* What a block works on. */
@@ -27,10 +27,10 @@ CUDA_FN uint8_t *tile_panel(const cuda_tile_args &a) {
 /* A row of a tile is 64 bytes, four chunks. They are shuffled so that the eight rows that ldmatrix reads at a time, and
  * eight threads of a copy, lie in different banks. Weights: see weight_row. */
 CUDA_FN int shuffled_x(int row, int chunk) {
-  return row * STEP + ((chunk ^ (row >> 1)) & 3) * CHUNK;
+  return row * TILE_STEP + ((chunk ^ (row >> 1)) & 3) * TILE_CHUNK;
 }
 CUDA_FN int shuffled_w(int row, int chunk) {
-  return row * STEP + ((chunk ^ (row >> 3)) & 3) * CHUNK;
+  return row * TILE_STEP + ((chunk ^ (row >> 3)) & 3) * TILE_CHUNK;
 }
 
 /** The output that column c of the warp's n8 tile j is: a thread's columns 2t and 2t + 1 of the four tiles are then
@@ -50,21 +50,21 @@ struct tile_source {
 template <int BM>
 CUDA_FN void tile_load(const cuda_tile_args &a, const cuda_part &p, const tile_source &from, unsigned char *stage,
                        int step) {
-  const int rows = TILE_THREADS / 4, row = (int)threadIdx.x / 4, chunk = (int)threadIdx.x % 4, at = step * STEP;
+  const int rows = TILE_THREADS / 4, row = (int)threadIdx.x / 4, chunk = (int)threadIdx.x % 4, at = step * TILE_STEP;
 #pragma unroll
   for (int i = 0; i < BM / rows; i++)
     cp_async16_part(stage + shuffled_x(row + i * rows, chunk), from.x + (size_t)i * rows * a.linear.in.stride + at,
-                    from.there >> i & 1 ? CHUNK : 0);
-  stage += BM * STEP;
+                    from.there >> i & 1 ? TILE_CHUNK : 0);
+  stage += BM * TILE_STEP;
 #pragma unroll
   for (int i = 0; i < CUDA_TILE_N / rows; i++)
     cp_async16_part(stage + shuffled_w(row + i * rows, chunk), from.w + (size_t)i * rows * p.row_stride + at,
-                    at < from.w_end && from.there >> (8 + i) & 1 ? CHUNK : 0);
+                    at < from.w_end && from.there >> (8 + i) & 1 ? TILE_CHUNK : 0);
 }
 
 template <int BM>
 CUDA_FN tile_source tile_begin(const cuda_tile_args &a, const tile_task &t) {
-  const int rows = TILE_THREADS / 4, row = (int)threadIdx.x / 4, byte = (int)threadIdx.x % 4 * CHUNK;
+  const int rows = TILE_THREADS / 4, row = (int)threadIdx.x / 4, byte = (int)threadIdx.x % 4 * TILE_CHUNK;
   tile_source from = {a.linear.in.q + (size_t)(t.first_row + row) * a.linear.in.stride + byte,
                       (const int8_t *)t.part->data + (size_t)(t.first_n + row) * t.part->row_stride + byte, 0,
                       min((int)t.part->row_stride, a.linear.in.stride) - byte};
@@ -123,8 +123,8 @@ CUDA_FN void tile_step(const unsigned char *stage, int acc[MT][4][4]) {
 #pragma unroll
   for (int slab = 0; slab < 2; slab++) {
     unsigned a[4], b[4][2];
-    two_weights(stage + 2 * MT * 16 * STEP, slab, 0, b);
-    two_weights(stage + 2 * MT * 16 * STEP, slab, 2, b + 2);
+    two_weights(stage + 2 * MT * 16 * TILE_STEP, slab, 0, b);
+    two_weights(stage + 2 * MT * 16 * TILE_STEP, slab, 2, b + 2);
 #pragma unroll
     for (int i = 0; i < MT; i++) {
       ldmatrix_x4(a, stage + shuffled_x((warp / N_WARPS * MT + i) * 16 + lane % 16, slab * 2 + lane / 16));
@@ -136,30 +136,30 @@ CUDA_FN void tile_step(const unsigned char *stage, int acc[MT][4][4]) {
 
 template <int BM, int MT>
 CUDA_FN void tile_sums(const cuda_tile_args &a, const tile_task &t, unsigned char *shared, int acc[MT][4][4]) {
-  const int stage_bytes = (BM + CUDA_TILE_N) * STEP;
-  uint8_t *place = shared + STAGES * stage_bytes;
+  const int stage_bytes = (BM + CUDA_TILE_N) * TILE_STEP;
+  uint8_t *place = shared + TILE_STAGES * stage_bytes;
   const int32_t *bases = a.outliers.base + (size_t)t.row_tile * (a.outliers.n_slabs + 1);
   const uint8_t *places = a.outliers.place + (size_t)t.row_tile * CUDA_PANEL_SLOTS;
   int n_steps = a.linear.in.n_tiles, n_slots = min(bases[a.outliers.n_slabs], (int)CUDA_PANEL_SLOTS);
   for (int i = (int)threadIdx.x; i < n_slots; i += TILE_THREADS) place[i] = places[i];
   tile_source from = tile_begin<BM>(a, t);
-  for (int s = 0; s < STAGES - 1; s++) {
+  for (int s = 0; s < TILE_STAGES - 1; s++) {
     if (s < n_steps) tile_load<BM>(a, *t.part, from, shared + s * stage_bytes, s);
     cp_commit();
   }
 #pragma unroll 1
   for (int step = 0; step < n_steps; step++) {
-    cp_wait<STAGES - 2>();
+    cp_wait<TILE_STAGES - 2>();
     __syncthreads();
-    int ahead = step + STAGES - 1;
-    if (ahead < n_steps) tile_load<BM>(a, *t.part, from, shared + ahead % STAGES * stage_bytes, ahead);
+    int ahead = step + TILE_STAGES - 1;
+    if (ahead < n_steps) tile_load<BM>(a, *t.part, from, shared + ahead % TILE_STAGES * stage_bytes, ahead);
     cp_commit();
-    const unsigned char *stage = shared + step % STAGES * stage_bytes;
+    const unsigned char *stage = shared + step % TILE_STAGES * stage_bytes;
     tile_step<MT>(stage, acc);
     /* The two halves of the warps hold the same weights: each takes a slab's columns. */
     int half = (int)threadIdx.x / (TILE_THREADS / 2);
     int slot = __ldg(bases + 2 * step + half), end = min(__ldg(bases + 2 * step + half + 1), (int)CUDA_PANEL_SLOTS);
-    tile_columns(a, stage + BM * STEP, half, place, slot, end);
+    tile_columns(a, stage + BM * TILE_STEP, half, place, slot, end);
   }
   cp_wait<0>();
   __syncthreads();

@@ -28,6 +28,7 @@ CUDA_KERNEL(otr_linear_union, cuda_tile_args, UNION_THREADS, 1) {
   __syncthreads();
   if (thread == 0) {
     before[0] = 0;
+#pragma unroll 4
     for (int i = 1; i <= UNION_THREADS; i++) before[i] += before[i - 1];
   }
   __syncthreads();
