@@ -158,8 +158,10 @@ static otr_status create_device(vulkan_device *d, bool low_priority) {
   VkPhysicalDeviceShaderIntegerDotProductFeatures dot = {
       .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES,
       .shaderIntegerDotProduct = VK_TRUE};
+  VkPhysicalDeviceFeatures features = {.shaderStorageBufferArrayDynamicIndexing = VK_TRUE};
   VkDeviceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
                              .pNext = t->caps.int_dot ? &dot : NULL,
+                             .pEnabledFeatures = &features,
                              .queueCreateInfoCount = 1,
                              .pQueueCreateInfos = &queue,
                              .enabledExtensionCount = n,
@@ -173,12 +175,13 @@ static otr_status create_device(vulkan_device *d, bool low_priority) {
   return OTR_STATUS_OK;
 }
 
-static otr_status create_set_layout(vulkan_device *d, uint32_t n, VkDescriptorSetLayout *out) {
+/** `n` bindings of `each` storage buffers. */
+static otr_status create_set_layout(vulkan_device *d, uint32_t n, uint32_t each, VkDescriptorSetLayout *out) {
   VkDescriptorSetLayoutBinding bindings[VULKAN_OPERANDS + 2];
   for (uint32_t i = 0; i < n; i++)
     bindings[i] = (VkDescriptorSetLayoutBinding){.binding = i,
                                                  .descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
-                                                 .descriptorCount = 1,
+                                                 .descriptorCount = each,
                                                  .stageFlags = VK_SHADER_STAGE_COMPUTE_BIT};
   VkDescriptorSetLayoutCreateInfo info = {
       .sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_CREATE_INFO, .bindingCount = n, .pBindings = bindings};
@@ -188,8 +191,8 @@ static otr_status create_set_layout(vulkan_device *d, uint32_t n, VkDescriptorSe
 
 /** One layout for all pipelines, so that sets of any operation fit any of them. */
 static otr_status create_layouts(vulkan_device *d) {
-  OTR_TRY(create_set_layout(d, VULKAN_OPERANDS + 2, &d->set_layout));
-  OTR_TRY(create_set_layout(d, VULKAN_KV_WINDOWS, &d->kv_layout));
+  OTR_TRY(create_set_layout(d, VULKAN_OPERANDS + 2, 1, &d->set_layout));
+  OTR_TRY(create_set_layout(d, 1, VULKAN_KV_WINDOWS, &d->kv_layout));
   VkPushConstantRange push = {VK_SHADER_STAGE_COMPUTE_BIT, 0, VULKAN_PUSH_WORDS * sizeof(uint32_t)};
   VkDescriptorSetLayout sets[] = {d->set_layout, d->kv_layout};
   VkPipelineLayoutCreateInfo info = {.sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO,

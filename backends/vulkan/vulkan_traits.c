@@ -94,6 +94,13 @@ static bool read_int_dot(const vulkan_instance *v, VkPhysicalDevice physical) {
   return dot.shaderIntegerDotProduct;
 }
 
+/** Whether KV pages can be told apart by an index (shaders/kv.glsl). */
+static bool indexes_buffers(const vulkan_instance *v, VkPhysicalDevice physical) {
+  VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2};
+  v->GetPhysicalDeviceFeatures2(physical, &features);
+  return features.features.shaderStorageBufferArrayDynamicIndexing;
+}
+
 /** A family for compute; on a discrete device rather one that is not for graphics. False: there is none. */
 static bool choose_queue(const vulkan_instance *v, VkPhysicalDevice physical, bool apart, uint32_t *family) {
   VkQueueFamilyProperties families[16];
@@ -152,7 +159,7 @@ static void fill_info(vulkan_traits *t, const properties *p, uint32_t api) {
 }
 
 /** What a device must have: what Vulkan 1.1 promises is less than what every GPU of its time has. */
-static void refuse(vulkan_traits *t, const VkPhysicalDeviceLimits *limits, bool has_queue) {
+static void refuse(vulkan_traits *t, const VkPhysicalDeviceLimits *limits, bool has_queue, bool indexes) {
   char *reason = t->info.reason;
   size_t room = sizeof t->info.reason;
   if (!has_queue)
@@ -160,6 +167,8 @@ static void refuse(vulkan_traits *t, const VkPhysicalDeviceLimits *limits, bool 
   else if (limits->maxPerStageDescriptorStorageBuffers < NEEDED_STORAGE_BUFFERS)
     snprintf(reason, room, "a shader sees %u storage buffers; %d are needed",
              limits->maxPerStageDescriptorStorageBuffers, NEEDED_STORAGE_BUFFERS);
+  else if (!indexes)
+    snprintf(reason, room, "has no shaderStorageBufferArrayDynamicIndexing");
   else if (t->caps.max_invocations < NEEDED_INVOCATIONS)
     snprintf(reason, room, "workgroups of %u; %d are needed", t->caps.max_invocations, NEEDED_INVOCATIONS);
   t->info.available = reason[0] == '\0';
@@ -200,6 +209,6 @@ otr_status vulkan_traits_read(const vulkan_instance *v, VkPhysicalDevice physica
   fill_info(t, &p, api);
   t->info.memory_bytes = local_memory(v, physical);
   bool has_queue = choose_queue(v, physical, t->type == VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU, &t->queue_family);
-  refuse(t, &basic.limits, has_queue);
+  refuse(t, &basic.limits, has_queue, indexes_buffers(v, physical));
   return OTR_STATUS_OK;
 }

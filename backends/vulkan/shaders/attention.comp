@@ -35,7 +35,7 @@ float from_ordered(uint b) { return OTR_FLOAT((b & 0x80000000u) != 0u ? b & 0x7f
 float score(uvec2 keys, uint c) {
   precise vec4 lanes = vec4(0.0);
   for (uint i = 0u; i < (HEAD_DIM + 7u) / 8u; i++) {
-    uvec4 k = kv_load4(keys.x, keys.y + i * OTR_CHUNK + c);
+    uvec4 k = kv4[keys.x].four[keys.y + i * OTR_CHUNK + c];
     vec4 low = vec4(pair_value(k.x), pair_value(k.y)), high = vec4(pair_value(k.z), pair_value(k.w));
     uint d = 8u * i;
     lanes = fma(vec4(q[d], q[d + 1u], q[d + 2u], q[d + 3u]), low, lanes);
@@ -99,7 +99,7 @@ vec2 sum_values(uvec2 values, uint w, uint last) {
   uint pairs = (HEAD_DIM + 1u) / 2u;
   if (w < pairs)
     for (uint c = gl_LocalInvocationIndex & 3u; c <= last; c += 4u)
-      sum = fma(vec2(p[c]), pair_value(kv_load(values.x, values.y + c * pairs + w)), sum);
+      sum = fma(vec2(p[c]), pair_value(kv[values.x].word[values.y + c * pairs + w]), sum);
   return sum;
 }
 

@@ -6,7 +6,6 @@
 #include "common.glsl"
 
 #define KV_ACCESS writeonly
-#define KV_WRITES
 #include "kv.glsl"
 
 layout(local_size_x = 64) in;
@@ -59,9 +58,9 @@ void put_pair(uint row, uint i) {
   uint window = step_word[page];
   uint first = step_word[page + 1u] + LAYER_WORDS + head * (key_words(HEAD_DIM) + value_words(HEAD_DIM));
   if (i < all)
-    kv_store(window, first + 4u * (j / 4u * OTR_CHUNK + c) + j % 4u, k_pair(FIRST(2) + at, row, 2u * j));
+    kv[window].word[first + 4u * (j / 4u * OTR_CHUNK + c) + j % 4u] = k_pair(FIRST(2) + at, row, 2u * j);
   else
-    kv_store(window, first + key_words(HEAD_DIM) + c * pairs + j, v_pair(FIRST(3) + at, 2u * j));
+    kv[window].word[first + key_words(HEAD_DIM) + c * pairs + j] = v_pair(FIRST(3) + at, 2u * j);
 }
 
 void main() {
