@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* outrider bench: tokens per second beside the machine's limits, both the best of one run. */
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "commands.h"
@@ -74,13 +75,15 @@ static const struct argp argp = {
 typedef struct result {
   bool prefill;
   int32_t n, threads;
-  double seconds;  // of the best run
-  double share;
+  double seconds;                        // of the best run
+  double share;                          // of the CPU's limit; negative where the device is none
+  uint64_t n_submissions, n_dispatches;  // of a run
 } result;
 
 typedef struct report {
   result results[2 * MAX_LIST * MAX_LIST];
   int32_t n;
+  bool on_gpu;
   tool_limits limits[MAX_LIST];  // by thread count
   char device[64], outliers[32];
 } report;
@@ -105,6 +108,10 @@ static otr_status run_best(otr_session *session, const int32_t *ids, int32_t rep
     OTR_TRY(run_once(session, ids, out->n, out->prefill, &seconds));
     if (seconds < out->seconds) out->seconds = seconds;
   }
+  otr_stats stats = {.struct_size = sizeof stats};
+  OTR_TRY(otr_session_stats(session, &stats)); /* each run has reset them */
+  out->n_submissions = stats.n_submissions;
+  out->n_dispatches = stats.n_dispatches;
   return OTR_STATUS_OK;
 }
 
@@ -114,7 +121,9 @@ static otr_status run_tests(const arguments *a, otr_session *session, const int3
   for (int32_t i = 0; i < a->prefill.n + a->decode.n; i++) {
     bool prefill = i < a->prefill.n;
     result *r = &out->results[out->n];
-    *r = (result){prefill, prefill ? a->prefill.values[i] : a->decode.values[i - a->prefill.n], threads, 0.0, 0.0};
+    *r = (result){.prefill = prefill,
+                  .n = prefill ? a->prefill.values[i] : a->decode.values[i - a->prefill.n],
+                  .threads = threads};
     if (r->n == 0) continue;
     OTR_TRY(run_best(session, ids, a->repeat, r));
     out->n++;
@@ -145,7 +154,7 @@ static void add_shares(const tool_model *model, const tool_limits *limits, repor
     result *r = &out->results[i];
     double rate = r->n / r->seconds;
     double work = (double)(r->prefill ? model->info.token_layer_macs : model->info.token_weight_bytes);
-    r->share = 1e-9 * rate * work / (r->prefill ? limits->int8_gmacs : limits->read_gbs);
+    r->share = out->on_gpu ? -1.0 : 1e-9 * rate * work / (r->prefill ? limits->int8_gmacs : limits->read_gbs);
   }
 }
 
@@ -171,6 +180,7 @@ static otr_status bench_threads(const arguments *a, int32_t index, report *out) 
   otr_device_info device = {.struct_size = sizeof device};
   otr_status status = otr_runtime_device(model.runtime, &device);
   snprintf(out->device, sizeof out->device, "%s", device.name);
+  out->on_gpu = strcmp(device.backend, "vulkan") == 0 || strcmp(device.backend, "cuda") == 0;
   tool_outliers_text(model.info.outliers, out->outliers);
   if (status == OTR_STATUS_OK) status = tool_limits_measure(threads, limits);
   if (status == OTR_STATUS_OK) status = with_session(a, &model, threads, out);
@@ -198,10 +208,12 @@ static otr_status print_json(const arguments *a, const report *r) {
   json_t *results = json_array();
   for (int32_t i = 0; i < r->n; i++) {
     const result *one = &r->results[i];
-    json_array_append_new(results,
-                          json_pack("{s:s, s:i, s:i, s:f, s:f, s:f}", "test", one->prefill ? "prefill" : "decode", "n",
-                                    (int)one->n, "threads", (int)one->threads, "tokens_per_s", one->n / one->seconds,
-                                    "share_of_limit", one->share, "ms", 1e3 * one->seconds));
+    json_t *share = one->share < 0.0 ? json_null() : json_real(one->share);
+    json_array_append_new(
+        results, json_pack("{s:s, s:i, s:i, s:f, s:o, s:f, s:I, s:I}", "test", one->prefill ? "prefill" : "decode", "n",
+                           (int)one->n, "threads", (int)one->threads, "tokens_per_s", one->n / one->seconds,
+                           "share_of_limit", share, "ms", 1e3 * one->seconds, "n_submissions",
+                           (json_int_t)one->n_submissions, "n_dispatches", (json_int_t)one->n_dispatches));
   }
   return tool_print_json(json_pack("{s:s, s:s, s:o, s:o}", "device", r->device, "outliers", r->outliers, "limits",
                                    limits_json(a, r), "results", results));
@@ -217,8 +229,12 @@ static void print_text(const arguments *a, const report *r) {
   printf("%-8s %6s %8s %12s %10s %16s\n", "test", "n", "threads", "tokens/s", "ms", "share of limit");
   for (int32_t i = 0; i < r->n; i++) {
     const result *one = &r->results[i];
-    printf("%-8s %6d %8d %12.1f %10.2f %16.3f\n", one->prefill ? "prefill" : "decode", (int)one->n, (int)one->threads,
-           one->n / one->seconds, 1e3 * one->seconds, one->share);
+    printf("%-8s %6d %8d %12.1f %10.2f ", one->prefill ? "prefill" : "decode", (int)one->n, (int)one->threads,
+           one->n / one->seconds, 1e3 * one->seconds);
+    if (one->share < 0.0)
+      printf("%16s\n", "-");
+    else
+      printf("%16.3f\n", one->share);
   }
 }
 

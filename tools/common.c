@@ -19,7 +19,8 @@
    TOOL_KEY_DEVICE,                                                                               \
    "NAME",                                                                                        \
    0,                                                                                             \
-   "auto (the default), cpu (the reference), x86, x86:avx2 ... as `outrider devices' lists them", \
+   "auto (the default), cpu (the reference), x86, neon, vulkan, cuda; x86:avx2 ... as `outrider " \
+   "devices' lists them; vulkan:PART of a GPU's own name",                                        \
    90},                                                                                           \
   {                                                                                               \
     "no-self-check", TOOL_KEY_NO_CHECK, NULL, 0, "trust the device without its self-check", 90    \

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "generation.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -185,6 +186,8 @@ void tool_print_speed(const tool_speaker *speaker, const tool_answer *answer) {
           device.name, (int)otr_runtime_threads(speaker->model.runtime), (int)r->n_prompt,
           first > 0.0 ? r->n_prompt / first : 0.0, first, (int)r->n_tokens);
   if (r->n_tokens > 1 && rest > 0.0) fprintf(stderr, ", %.1f tokens/s", (r->n_tokens - 1) / rest);
+  if (stats.n_submissions > 0)
+    fprintf(stderr, "; %" PRIu64 " submissions, %" PRIu64 " dispatches", stats.n_submissions, stats.n_dispatches);
   fprintf(stderr, "; outliers %.2f %%; memory %.0f MiB]\n", 100.0 * stats.outlier_share,
           (double)stats.peak_host_bytes / 1048576.0);
 }

@@ -199,9 +199,13 @@ static otr_status print_hash(work *w) {
   for (int i = 0; i < 32; i++) snprintf(hex + 2 * i, 3, "%02x", (unsigned)digest[i]);
   if (w->a->subject.json) {
     otr_device_info device = {.struct_size = sizeof device};
+    otr_stats stats = {.struct_size = sizeof stats};
     OTR_TRY(otr_runtime_device(w->model->runtime, &device));
-    return tool_print_json(json_pack("{s:s, s:i, s:i, s:s}", "sha256", hex, "n", (int)w->n, "vocab",
-                                     (int)w->model->info.vocab, "device", device.name));
+    OTR_TRY(otr_session_stats(w->session, &stats));
+    return tool_print_json(json_pack("{s:s, s:i, s:i, s:s, s:I, s:I, s:I}", "sha256", hex, "n", (int)w->n, "vocab",
+                                     (int)w->model->info.vocab, "device", device.name, "n_passes",
+                                     (json_int_t)stats.n_passes, "n_submissions", (json_int_t)stats.n_submissions,
+                                     "n_dispatches", (json_int_t)stats.n_dispatches));
   }
   printf("%s\n", hex);
   return OTR_STATUS_OK;
