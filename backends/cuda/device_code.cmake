@@ -36,6 +36,11 @@ if(nvcc_version VERSION_GREATER_EQUAL 13)
   endif()
 endif()
 
+set(OUTRIDER_CUDA_OLD_ELF OFF PARENT_SCOPE)
+if(lowered OR nvcc_version VERSION_LESS 13)
+  set(OUTRIDER_CUDA_OLD_ELF ON PARENT_SCOPE)
+endif()
+
 # One file that holds all kernels.
 set(unity "// Generated: all kernels.\n")
 foreach(file ${OUTRIDER_CUDA_KERNELS})
