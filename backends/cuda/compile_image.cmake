@@ -24,6 +24,8 @@ else()
   run(_ ${NVCC} ${flags} -arch=compute_${ARCH} -ptx -o ${OUT}.ptx ${SOURCE})
   file(READ ${OUT}.ptx text)
   string(REGEX REPLACE "(^|\n)//[^\n]*" "" text "${text}")
+  # a hint that assemblers of now refuse in PTX of then
+  string(REGEX REPLACE "\n[ \t]*\\.pragma \"used_bytes_mask[^\n]*" "" text "${text}")
   string(REGEX REPLACE "\\.version [0-9]+\\.[0-9]+" ".version ${PTX_VERSION}" text "${text}")
   file(WRITE ${OUT}.ptx "${text}")
   if(PTXAS)

@@ -41,10 +41,14 @@ if(lowered OR nvcc_version VERSION_LESS 13)
   set(OUTRIDER_CUDA_OLD_ELF ON PARENT_SCOPE)
 endif()
 
-# One file that holds all kernels.
+# One file that holds all kernels, each file's own names in a namespace.
 set(unity "// Generated: all kernels.\n")
-foreach(file ${OUTRIDER_CUDA_KERNELS})
+foreach(file ${OUTRIDER_CUDA_HEADERS})
   string(APPEND unity "#include \"${file}\"\n")
+endforeach()
+foreach(file ${OUTRIDER_CUDA_KERNELS})
+  string(REPLACE ".cu" "_cu" name ${file})
+  string(APPEND unity "namespace ${name} {\n#include \"${file}\"\n}\n")
 endforeach()
 set(folder ${CMAKE_CURRENT_BINARY_DIR}/images)
 file(CONFIGURE OUTPUT ${folder}/kernels.cu CONTENT "${unity}" @ONLY)

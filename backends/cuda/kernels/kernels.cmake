@@ -21,3 +21,19 @@ set(OUTRIDER_CUDA_KERNELS
   round16.cu
   select.cu
 )
+
+# What they share: taken before them, for the image.
+set(OUTRIDER_CUDA_HEADERS
+  attention.cuh
+  device.cuh
+  linear.cuh
+  norm.cuh
+  quantize.cuh
+)
+
+# A kernel that is in neither would be missed on a device only.
+file(GLOB found RELATIVE ${CMAKE_CURRENT_LIST_DIR} ${CMAKE_CURRENT_LIST_DIR}/*.cu ${CMAKE_CURRENT_LIST_DIR}/*.cuh)
+list(REMOVE_ITEM found cuda_wrap.cuh ${OUTRIDER_CUDA_KERNELS} ${OUTRIDER_CUDA_HEADERS})
+if(found)
+  message(FATAL_ERROR "backends/cuda/kernels/kernels.cmake does not list ${found}")
+endif()
