@@ -31,14 +31,14 @@ static const char *find_all(void *library, cuda_api *api) {
 
 /** Asks the driver for its version and devices. */
 static bool start(const char *path, cuda_api *api, char *reason, size_t reason_bytes) {
-  const char *call = "cuDriverGetVersion";
-  CUresult result = api->cuDriverGetVersion(&api->version);
+  const char *call = "cuInit";
+  CUresult result = api->cuInit(0);
+  if (result == CUDA_SUCCESS) call = "cuDriverGetVersion", result = api->cuDriverGetVersion(&api->version);
   if (result == CUDA_SUCCESS && api->version < OLDEST) {
     snprintf(reason, reason_bytes, "the CUDA driver is too old: CUDA %d.%d, 11.4 is needed", api->version / 1000,
              api->version % 1000 / 10);
     return false;
   }
-  if (result == CUDA_SUCCESS) call = "cuInit", result = api->cuInit(0);
   if (result == CUDA_SUCCESS) call = "cuDeviceGetCount", result = api->cuDeviceGetCount(&api->n_devices);
   if (result == CUDA_ERROR_STUB_LIBRARY)
     snprintf(reason, reason_bytes, "no CUDA driver: %s is the toolkit's stub", path);

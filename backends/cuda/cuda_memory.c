@@ -59,8 +59,8 @@ static otr_status read_pieces(cuda_device *d, uint64_t from, unsigned char *to, 
   return OTR_STATUS_OK;
 }
 
-/** Begins and ends what is done with the staging memory. What fails on the way has still been waited for: its pieces
- *  must not travel while the next caller fills the halves. */
+/** Begins and ends what is done with the staging memory. What fails on the way is still waited for: its pieces must not
+ *  travel while the next caller fills the halves, or a buffer is given back. */
 static otr_status begin(cuda_device *d) {
   OTR_TRY(cuda_enter(d));
   pthread_mutex_lock(&d->staging.lock);
@@ -68,10 +68,8 @@ static otr_status begin(cuda_device *d) {
 }
 
 static otr_status end(cuda_device *d, otr_status status) {
-  if (status == OTR_STATUS_OK)
-    status = wait(d);
-  else
-    d->api->cuStreamSynchronize(d->staging.stream);
+  if (status == OTR_STATUS_OK) status = wait(d);
+  if (status != OTR_STATUS_OK) d->api->cuStreamSynchronize(d->staging.stream);
   pthread_mutex_unlock(&d->staging.lock);
   return cuda_leave(d, status);
 }
@@ -127,10 +125,11 @@ static otr_status allocate(cuda_device *d, otr_buffer *b, bool cleared) {
   CUdeviceptr address = 0;
   OTR_TRY(cuda_enter(d));
   CUresult result = d->api->cuMemAlloc(&address, b->bytes > 0 ? b->bytes : 1);
-  if (result == CUDA_ERROR_OUT_OF_MEMORY)
-    return cuda_leave(d, otr_fail(OTR_STATUS_NO_MEMORY, "%s: %zu bytes of device memory", d->name, b->bytes));
-  OTR_TRY(cuda_leave(d, cuda_result(d, result, "cuMemAlloc")));
-  b->device = address;
+  if (result == CUDA_SUCCESS) b->device = address;
+  otr_status status = result == CUDA_ERROR_OUT_OF_MEMORY
+                          ? otr_fail(OTR_STATUS_NO_MEMORY, "%s: %zu bytes of device memory", d->name, b->bytes)
+                          : cuda_result(d, result, "cuMemAlloc");
+  OTR_TRY(cuda_leave(d, status));
   if (!cleared || b->bytes == 0) return OTR_STATUS_OK;
   OTR_TRY(begin(d));
   return end(d, cuda_result(d, d->api->cuMemsetD8Async(address, 0, b->bytes, d->staging.stream), "cuMemsetD8Async"));

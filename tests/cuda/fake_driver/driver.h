@@ -7,6 +7,7 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "../../../backends/cuda/cuda_api.h"
@@ -52,6 +53,8 @@ struct CUstream_st {
   std::vector<fake_work> work;
   bool capturing, invalid;
   std::vector<fake_work> captured;
+  std::thread::id captor; /* whom a capture forbids calls: the thread that began it ... */
+  bool global;            /* ... or, by its mode, everyone */
 };
 struct CUevent_st {
   CUctx_st *context;

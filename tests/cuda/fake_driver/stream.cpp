@@ -10,7 +10,8 @@ static std::vector<CUstream_st *> streams;
 bool fake_forbidden_in_capture() {
   bool forbidden = false;
   for (CUstream_st *stream : streams)
-    if (stream->capturing) stream->invalid = forbidden = true;
+    if (stream->capturing && (stream->global || stream->captor == std::this_thread::get_id()))
+      stream->invalid = forbidden = true;
   return forbidden;
 }
 
@@ -42,7 +43,7 @@ CUresult cuStreamCreateWithPriority(CUstream *stream, unsigned flags, int priori
   *stream = nullptr;
   if (fake_forbidden_in_capture()) return FAKE_CAPTURE_UNSUPPORTED;
   if (flags != CU_STREAM_NON_BLOCKING || priority > 0 || priority < -5) return CUDA_ERROR_INVALID_VALUE;
-  *stream = new CUstream_st{fake_current(), {}, false, false, {}};
+  *stream = new CUstream_st{fake_current(), {}, false, false, {}, {}, false};
   streams.push_back(*stream);
   counts.streams++;
   return CUDA_SUCCESS;
@@ -80,6 +81,8 @@ CUresult cuStreamBeginCapture_v2(CUstream stream, int mode) {
   if (result) return result;
   if (stream->capturing || mode < 0 || mode > 2) return CUDA_ERROR_INVALID_VALUE;
   stream->capturing = true;
+  stream->global = mode == 0;
+  stream->captor = std::this_thread::get_id();
   stream->invalid = false;
   stream->captured.clear();
   return CUDA_SUCCESS;
@@ -89,7 +92,6 @@ CUresult cuStreamEndCapture(CUstream stream, CUgraph *graph) {
   std::lock_guard<std::recursive_mutex> guard(big_lock);
   CUresult result = fake_enter("cuStreamEndCapture", FAKE_CONTEXT);
   *graph = nullptr;
-  if (result && result != fake_current()->sticky) return result;
   if (check(stream)) return FAKE_INVALID_HANDLE;
   if (!stream->capturing) return CUDA_ERROR_INVALID_VALUE;
   stream->capturing = false;
