@@ -22,6 +22,10 @@ enum { VULKAN_KV_READS = 1, VULKAN_KV_WRITES = 2 };
 /* vulkan_dispatch.phases: a program is recorded twice. */
 enum { VULKAN_FEW_ROWS = 1, VULKAN_MANY_ROWS = 2, VULKAN_FEW = 8 /* rows of a pass up to which they are few */ };
 
+/* Kinds that ACT has here beside otr_act_kind: the contract's functions themselves, so that a test can prove them over
+ * all mantissas on a device. */
+enum { VULKAN_ACT_RECIP = 4, VULKAN_ACT_SQRT = 5 };
+
 /** What a device can do, and what of it may be used. */
 typedef struct vulkan_caps {
   uint64_t max_operand_bytes; /* of one operand; larger tables are split */
