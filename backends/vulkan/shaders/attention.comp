@@ -47,11 +47,11 @@ float score(uvec2 keys, uint c) {
   return s;
 }
 
-/** Scores of the chunk's positions into p, and their maximum into `most`. */
-void put_scores(uvec2 keys, uint i, uint start) {
-  for (uint c = gl_LocalInvocationIndex; c < OTR_CHUNK; c += gl_WorkGroupSize.x) {
+/** Scores of the chunk's first `n` positions, the last that row i sees, into p, and their maximum into `most`. */
+void put_scores(uvec2 keys, uint i, uint start, uint n) {
+  for (uint c = gl_LocalInvocationIndex; c < n; c += gl_WorkGroupSize.x) {
     uint j = start + c;
-    if (j > i || (WINDOW != 0u && i - j >= WINDOW)) continue;
+    if (WINDOW != 0u && i - j >= WINDOW) continue;
     precise float s = score(keys, c);
     if (HAS_SLOPES != 0u) {
       precise float bias = slopes[FIRST(2) + gl_WorkGroupID.x] * float(int(j - i));
@@ -63,22 +63,21 @@ void put_scores(uvec2 keys, uint i, uint start) {
 }
 
 /** From scores to weights; 0 where the row does not look. */
-void put_weights(uint i, uint start) {
+void put_weights(uint i, uint start, uint n) {
   float m = from_ordered(most);
-  for (uint c = gl_LocalInvocationIndex; c < OTR_CHUNK; c += gl_WorkGroupSize.x) {
-    uint j = start + c;
-    bool visible = j <= i && (WINDOW == 0u || i - j < WINDOW);
+  for (uint c = gl_LocalInvocationIndex; c < n; c += gl_WorkGroupSize.x) {
+    bool visible = WINDOW == 0u || i - (start + c) < WINDOW;
     precise float below = visible ? p[c] - m : -100.0;
     precise float weight = otr_exp(below) * 32768.0;
     p[c] = otr_f16_round(weight);
   }
 }
 
-void sum_weights() {
+void sum_weights(uint n) {
   uint t = gl_LocalInvocationIndex;
   if (t >= LANES16) return;
   precise float sum = 0.0;
-  for (uint c = t; c < OTR_CHUNK; c += LANES16) sum = sum + p[c];
+  for (uint c = t; c < n; c += LANES16) sum = sum + p[c];
   l_lane[t] = sum;
 }
 
@@ -93,21 +92,21 @@ float join_weights() {
   return lane[0];
 }
 
-/** a of features 2 w and 2 w + 1: this thread's lane of the positions up to `last`. */
-vec2 sum_values(uvec2 values, uint w, uint last) {
+/** a of features 2 w and 2 w + 1: this thread's lane of the first `n` positions. */
+vec2 sum_values(uvec2 values, uint w, uint n) {
   precise vec2 sum = vec2(0.0);
   uint pairs = (HEAD_DIM + 1u) / 2u;
   if (w < pairs)
-    for (uint c = gl_LocalInvocationIndex & 3u; c <= last; c += 4u)
+    for (uint c = gl_LocalInvocationIndex & 3u; c < n; c += 4u)
       sum = fma(vec2(p[c]), pair_value(kv[values.x].word[values.y + c * pairs + w]), sum);
   return sum;
 }
 
-void put_values(uvec2 values, uint last, uint to) {
+void put_values(uvec2 values, uint n, uint to) {
   uint t = gl_LocalInvocationIndex, per = gl_WorkGroupSize.x / 4u;
   for (uint first = 0u; first < (HEAD_DIM + 1u) / 2u; first += per) {
     uint w = first + (t >> 2);
-    a_lane[t] = sum_values(values, w, last);
+    a_lane[t] = sum_values(values, w, n);
     barrier();
     if ((t & 3u) == 0u && 2u * w < HEAD_DIM) {
       precise vec2 even = a_lane[t] + a_lane[t + 2u], odd = a_lane[t + 1u] + a_lane[t + 3u];
@@ -120,17 +119,17 @@ void put_values(uvec2 values, uint last, uint to) {
 }
 
 void attend(uvec2 page, uint i, uint chunk, uint to) {
-  uint t = gl_LocalInvocationIndex, start = chunk * OTR_CHUNK;
+  uint t = gl_LocalInvocationIndex, start = chunk * OTR_CHUNK, n = min(i - start + 1u, OTR_CHUNK);
   uint head = gl_WorkGroupID.x / (HEADS / KV_HEADS);
   uint first = page.y + LAYER_WORDS + head * (key_words(HEAD_DIM) + value_words(HEAD_DIM));
   if (t == 0u) most = 0u;
   barrier();
-  put_scores(uvec2(page.x, first / 4u), i, start);
+  put_scores(uvec2(page.x, first / 4u), i, start, n);
   barrier();
-  put_weights(i, start);
+  put_weights(i, start, n);
   barrier();
-  sum_weights();
-  put_values(uvec2(page.x, first + key_words(HEAD_DIM)), min(i - start, OTR_CHUNK - 1u), to);
+  sum_weights(n);
+  put_values(uvec2(page.x, first + key_words(HEAD_DIM)), n, to);
   if (t == 0u) {
     part[to] = from_ordered(most);
     part[to + 1u] = join_weights();
