@@ -104,8 +104,8 @@ START_TEST(linear_time) {
                                       "a 1!", "'s'S", "\xff", "\xc3\xa9", "٣12", "\r\n ", "\xe3\x80\x80"};
   for (int k = 0; k < N_KINDS; ++k)
     for (size_t i = 0; i < sizeof units / sizeof *units; ++i)
-      ck_assert_msg(seconds_of(kinds[k].kind, units[i], 400000) < MOST_SECONDS, "%s on repeated \"%s\"",
-                    kinds[k].name, units[i]);
+      ck_assert_msg(seconds_of(kinds[k].kind, units[i], 400000) < MOST_SECONDS, "%s on repeated \"%s\"", kinds[k].name,
+                    units[i]);
 }
 END_TEST
 

@@ -96,6 +96,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case ARGP_KEY_END:
       if (a->n_models == 0) argp_error(state, "MODEL is missing");
       if (!a->text == !a->tokens) argp_error(state, "either --text or --tokens");
+      if (a->n_models > 1 && strcmp(a->text ? a->text : a->tokens, "-") == 0)
+        argp_error(state, "standard input is read once: one MODEL with -");
       return 0;
     default:
       return ARGP_ERR_UNKNOWN;

@@ -278,6 +278,15 @@ static otr_status add_all(hf_model *m) {
   return check_used(m);
 }
 
+/* Nothing of the vocabulary's size is taken before a tensor of as many rows is there. */
+static otr_status check_vocab(const hf_model *m) {
+  for (int32_t i = 0; i < m->files.n; ++i) {
+    const safetensor *info = m->files.tensors[i].info;
+    if (info->n_dims == 2 && info->dims[0] >= (uint64_t)m->shape.vocab) return OTR_STATUS_OK;
+  }
+  return otr_fail(OTR_STATUS_BAD_FORMAT, "vocab_size is %d, but no tensor has as many rows", (int)m->shape.vocab);
+}
+
 otr_status hf_model_open(const char *directory, otr_memory *memory, hf_model *m) {
   int has_tokenizer; /* without one the model takes ids only; import_tokenizer says so */
   *m = (hf_model){.memory = memory};
@@ -285,8 +294,10 @@ otr_status hf_model_open(const char *directory, otr_memory *memory, hf_model *m)
   OTR_TRY(otr_gguf_writer_create(directory, 256, &m->writer));
   otr_status status = hf_config_read(m->config, m->writer, &m->shape);
   if (status != OTR_STATUS_OK) return otr_fail_in(status, "%s/config.json", directory);
-  OTR_TRY(import_tokenizer(directory, m->shape.vocab, m->writer, &has_tokenizer));
   OTR_TRY(hf_files_open(directory, memory, &m->files));
+  status = check_vocab(m);
+  if (status != OTR_STATUS_OK) return otr_fail_in(status, "%s", directory);
+  OTR_TRY(import_tokenizer(directory, m->shape.vocab, m->writer, &has_tokenizer));
   status = add_all(m);
   if (status != OTR_STATUS_OK) return otr_fail_in(status, "%s", directory);
   return otr_gguf_writer_header(m->writer, &m->gguf);
