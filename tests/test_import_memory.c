@@ -117,10 +117,41 @@ START_TEST(directory) {
 }
 END_TEST
 
+/* One file of tensors; the tokenizer is the test's. */
+static void write_plain_directory(void) {
+  hf_item items[HF_LLAMA_ITEMS];
+  hf_llama_items(items);
+  hf_folder_safetensors(folder, "model.safetensors", items, HF_LLAMA_ITEMS);
+  hf_folder_config(folder, NULL, NULL);
+}
+
+START_TEST(vocabulary_and_merges) {
+  write_plain_directory();
+  hf_folder_text(folder, "vocab.json", "{\"a\":0,\"b\":1,\"ab\":2,\"<s>\":3}");
+  hf_folder_text(folder, "merges.txt", "#version: 0.2\na b\n");
+  hf_folder_text(folder, "added_tokens.json", "{\"<x>\":4}");
+  hf_folder_text(folder, "tokenizer_config.json",
+                 "{\"tokenizer_class\":\"GPT2Tokenizer\",\"bos_token\":\"<s>\",\"add_prefix_space\":false}");
+  convert(folder);
+}
+END_TEST
+
+/* Protobuf: pieces "a" and "<unk>", kind BPE, extra white space is kept. */
+START_TEST(sentencepiece) {
+  static const char model[] = "\x0a\x03\x0a\x01\x61\x0a\x07\x0a\x05<unk>\x12\x02\x18\x02\x1a\x02\x20\x00";
+  write_plain_directory();
+  hf_folder_write(folder, "tokenizer.model", model, sizeof model - 1);
+  hf_folder_text(folder, "added_tokens.json", "{\"<x>\":2}");
+  convert(folder);
+}
+END_TEST
+
 static void add(TCase *tests) {
   tcase_add_checked_fixture(tests, set_up, tear_down);
   tcase_add_test(tests, gguf);
   tcase_add_test(tests, directory);
+  tcase_add_test(tests, vocabulary_and_merges);
+  tcase_add_test(tests, sentencepiece);
 }
 
 int main(void) {
