@@ -2,16 +2,11 @@
 /* Memory: nothing is allocated once a session or a linear exists, and an allocation that fails, each one in turn, ends
  * in NO_MEMORY with nothing held. The program is linked with --wrap for malloc and its kin, so that an allocation that
  * goes around the caller's allocator is seen as well. */
-#include <check.h>
-#include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "counted_heap.h"
-#include "outrider/outrider.h"
-#include "tiny_model.h"
+#include "model_kit.h"
 
 /* ---- what is counted --------------------------------------------------------------------------------------------- */
 
@@ -147,35 +142,21 @@ static int use(everything *e, float *logits, float *y) {
 /* ---- tests ---------------------------------------------------------------------------------------------------------
  */
 
-/* Names of the devices of this machine. */
-static int device_names(char names[][64], int most) {
-  otr_device_info info[16];
-  int32_t n = 0;
-  int n_names = 0;
-  memset(info, 0, sizeof info);
-  info[0].struct_size = sizeof info[0];
-  ck_assert_int_eq(otr_devices(info, 16, &n, 0), OTR_STATUS_OK);
-  for (int32_t i = 0; i < n && n_names < most; ++i) {
-    if (info[i].available) memcpy(names[n_names++], info[i].name, sizeof info[i].name);
-  }
-  return n_names;
-}
-
 START_TEST(nothing_is_allocated_after_creation) {
-  char names[16][64];
-  int n = device_names(names, 16);
+  int32_t n = kit_n_devices();
   float *logits = malloc(sizeof(float) * TOKENS * 320), *y = malloc(sizeof(float) * 19 * LINEAR_N);
-  for (int i = 0; i < n; ++i) {
+  for (int32_t i = 0; i < n; ++i) {
+    const char *name = kit_device(i);
     everything e;
     fail_at = -1;
-    otr_status status = make(&e, names[i], 0);
-    ck_assert_msg(status == OTR_STATUS_OK, "%s: %s", names[i], otr_error_detail());
+    otr_status status = make(&e, name, 0);
+    ck_assert_msg(status == OTR_STATUS_OK, "%s: %s", name, otr_error_detail());
     long calls_before = calls, heap_before = heap_calls;
     int failed = use(&e, logits, y);
     long own = calls - calls_before, heap = heap_calls - heap_before;
-    ck_assert_msg(failed == 0, "%s: call %d: %s", names[i], failed, otr_error_detail());
-    ck_assert_msg(own == 0, "%s: %ld calls of the allocator", names[i], own);
-    ck_assert_msg(heap == 0, "%s: %ld calls of malloc or its kin", names[i], heap);
+    ck_assert_msg(failed == 0, "%s: call %d: %s", name, failed, otr_error_detail());
+    ck_assert_msg(own == 0, "%s: %ld calls of the allocator", name, own);
+    ck_assert_msg(heap == 0, "%s: %ld calls of malloc or its kin", name, heap);
     ck_assert(drop(&e));
     ck_assert_int_eq(held, 0);
   }
@@ -212,9 +193,7 @@ static void fail_each(const char *device, int self_check, long step) {
 }
 
 START_TEST(every_allocation_may_fail) {
-  char names[16][64];
-  int n = device_names(names, 16);
-  for (int i = 0; i < n; ++i) fail_each(names[i], 0, 1);
+  for (int32_t i = 0; i < kit_n_devices(); ++i) fail_each(kit_device(i), 0, 1);
 }
 END_TEST
 

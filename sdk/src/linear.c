@@ -24,6 +24,7 @@ struct otr_linear {
   otr_ref x, quantized, y;
   otr_op ops[2];
   otr_prepared *prepared;
+  otr_row *rows; /* [max_rows] of the step: one sequence, which nothing asks for */
   int32_t last_rows;
 };
 
@@ -178,6 +179,9 @@ static otr_status make_weights(otr_linear *l, const otr_linear_params *p) {
 static otr_status build(otr_linear *l, const otr_linear_params *p, otr_rule rule) {
   otr_device *device = l->runtime->device;
   otr_buffer *buffer;
+  l->rows = otr_memory_take_array(&l->runtime->memory, (size_t)l->max_rows, sizeof *l->rows);
+  if (!l->rows) return OTR_STATUS_NO_MEMORY;
+  for (int32_t i = 0; i < l->max_rows; i++) l->rows[i].position = i;
   OTR_TRY(lay_out(l, p->bias != NULL, NULL));
   OTR_TRY(device->ops->buffer_create(device, l->arena.bytes, &buffer));
   OTR_TRY(lay_out(l, p->bias != NULL, buffer));
@@ -229,6 +233,7 @@ void otr_linear_destroy(otr_linear *l) {
   otr_runtime *r = l->runtime;
   if (l->prepared) r->device->ops->prepared_destroy(r->device, l->prepared);
   if (l->arena.buffer) r->device->ops->buffer_destroy(r->device, l->arena.buffer);
+  if (l->rows) otr_memory_give_array(&r->memory, l->rows, (size_t)l->max_rows, sizeof *l->rows);
   otr_memory_give_array(&r->memory, l, 1, sizeof *l);
   atomic_fetch_sub(&r->users, 1);
 }
@@ -250,7 +255,7 @@ static otr_status write_tidy(otr_linear *l, const float *x, size_t n) {
 static otr_status run_rows(otr_linear *l, float *y, const float *x, int32_t m) {
   otr_device *device = l->runtime->device;
   size_t out = (size_t)m * (size_t)l->w.n * sizeof *y;
-  otr_step step = {.n_rows = m};
+  otr_step step = {.n_rows = m, .row = l->rows};
   otr_step_result result;
   OTR_TRY(write_tidy(l, x, (size_t)m * (size_t)l->w.k));
   OTR_TRY(device->ops->submit(device, l->prepared, &step, &result));
