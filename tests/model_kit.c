@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model_kit.h"
 
-#include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -13,10 +12,14 @@
 static otr_device_info devices[MAX_DEVICES];
 static int32_t n_devices = -1;
 
+bool kit_is_gpu(const char *device) {
+  return strncmp(device, "vulkan", 6) == 0 || strncmp(device, "cuda", 4) == 0;
+}
+
 static bool is_wanted(const otr_device_info *info) {
   const char *name = getenv("OUTRIDER_TEST_DEVICE");
   if (name && name[0]) return strncmp(info->name, name, strlen(name)) == 0 || strcmp(info->name, "cpu") == 0;
-  return strcmp(info->backend, "vulkan") != 0 && strcmp(info->backend, "cuda") != 0;
+  return !kit_is_gpu(info->name);
 }
 
 int32_t kit_n_devices(void) {

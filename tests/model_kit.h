@@ -4,6 +4,7 @@
 #define MODEL_KIT_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 
 #include "suite.h"
 #include "tiny_model.h"
@@ -19,6 +20,7 @@ typedef struct kit {
 int32_t kit_n_devices(void);
 /** Name of one of them; valid until the process ends. */
 const char *kit_device(int32_t index);
+bool kit_is_gpu(const char *device);
 
 /** A file of its own in the current folder, "<name>_XXXXXX", for kit_remove. */
 char *kit_new_file(const char *name);
