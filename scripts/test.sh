@@ -34,6 +34,7 @@ clang_version=$(clang -dumpversion | cut -d . -f 1)
 need_that "echo 'int LLVMFuzzerTestOneInput(const char *d, long n) { return d && n < 0; }' |
   clang -x c -fsanitize=fuzzer,address -o /dev/null -" "libclang-rt-$clang_version-dev"
 install_missing
+"$root/scripts/get-cuda.sh" --tools || failed+=("get-cuda")
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:allocator_may_return_null=1}
 # The sanitizers' share: whole models on one device (every device's kernels are in the harness), and what only they find.
 export OUTRIDER_TEST_FEW_DEVICES=1

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""device_code.py IMAGES NVDISASM (--check | --table [ARCHITECTURE]): what is in the images of the CUDA backend's device
-code. IMAGES: the build folder's backends/cuda/images, with ptxas's words beside each image. --check: no fused
+"""device_code.py IMAGES NVDISASM (--check | --table [ARCHITECTURE] | --estimate): what is in the images of the CUDA
+backend's device code. IMAGES: the build folder's backends/cuda/images, with ptxas's words beside each image. --check: no fused
 multiply-add, no approximate function, no local memory, registers within the launch bounds, integer tensor cores and dot
-products where they belong; exit 1 and the reasons where not. --table: a table of the kernels, in Markdown."""
+products where they belong; exit 1 and the reasons where not. --table: a table of the kernels, in Markdown. --estimate: what
+the instruction counts and the modules' data sheets bound speed by; nothing in it is measured."""
 
 import collections
 import os
@@ -14,6 +15,15 @@ import sys
 SM87 = {"warps": 48, "blocks": 16, "registers": 65536, "shared": 164 * 1024, "block_shared": 1024}
 # What a multiply-add of one row with one weight costs: by a thread (IDP) or a warp (IMMA).
 MULTIPLY_ADDS = {"IDP.4A": 4 * 32, "IMMA.16832": 16 * 8 * 32, "IMMA.8816": 8 * 8 * 16}
+# Jetson modules: GB/s of memory, multiprocessors, GHz (NVIDIA's data sheets). A multiprocessor has four schedulers, each
+# of which issues an instruction a cycle, and four tensor cores of 512 int8 multiply-adds a cycle.
+MODULES = {"AGX Orin 64GB": (204.8, 16, 1.3), "Orin NX 16GB": (102.4, 8, 0.918), "Orin Nano 8GB": (68, 8, 0.625),
+           "Orin Nano 8GB Super": (102, 8, 1.02)}
+SCHEDULERS, TENSOR = 4, 4 * 512
+MODELS = {"135M": 0.134e9, "1B": 1.0e9, "8B": 7.5e9}  # int8 weights that a token reads
+DECODE_SHARE = 0.75   # of the bandwidth: the goal, not a result
+OUTLIERS = 0.0065     # share of the features, per row
+STEP, TILE = 64, 128  # the large tile: features a step, rows and outputs
 # An integer division's reciprocal and conversion are the compiler's own, and exact.
 FORBIDDEN = re.compile(
     r"FFMA|DFMA|HMMA|MUFU\.(?!RCP)|STL|LDL|(RED|ATOM|ATOMG)\S*\.(ADD\.F|F32)|(?!F2I)[FH]\w+\S*\.FTZ")
@@ -79,16 +89,31 @@ def opcodes(code):
     return [text.split()[0] for label, text in code if text]
 
 
-def loops(code):
-    """Instructions of each innermost loop: from a label to a branch back to it, no other such branch between."""
+def all_loops(code):
+    """(instructions, innermost) of each loop: from a label to a branch back to it."""
     places = {label: i for i, (label, text) in enumerate(code) if label}
     spans = []
     for i, (_, text) in enumerate(code):
         match = re.match(r"BRA\S*\s.*?(\.L_x_\d+)", text or "")
         if match and places.get(match[1], i) < i:
             spans.append((places[match[1]], i))
-    inner = [s for s in spans if not any(o != s and s[0] <= o[0] and o[1] <= s[1] for o in spans)]
-    return [opcodes(code[first:last + 1]) for first, last in inner]
+    for span in spans:
+        innermost = not any(o != span and span[0] <= o[0] and o[1] <= span[1] for o in spans)
+        yield opcodes(code[span[0]:span[1] + 1]), innermost
+
+
+def loops(code):
+    return [names for names, innermost in all_loops(code) if innermost]
+
+
+def count(names, start):
+    return sum(name.startswith(start) for name in names)
+
+
+def bytes_of_tile(code, work):
+    """Bytes a multiply-add where tiles pass by cp.async: those of the loop around the two slabs of a step."""
+    copies = max((count(names, "LDGSTS") for names, _ in all_loops(code)), default=0)
+    return copies * 16 * 32 / (2 * work)
 
 
 def multiply_adds(names):
@@ -163,16 +188,48 @@ def table(folder, nvdisasm, image):
         found = loops(code[kernel])
         best = max(found, key=lambda names: (multiply_adds(names), len(names)), default=[])
         work = multiply_adds(best)
-        share = f"{bytes_loaded(best) / work:.3f}" if work else ""
+        loaded = bytes_loaded(best) / work if work else 0
+        share = f"{loaded or bytes_of_tile(code[kernel], work):.3f}" if work else ""
         text = f"{len(best)}: {mix(best)}" if best else ""
         print(f"| {kernel[4:]} | {threads} | {told[kernel]['registers']} | {shared} | "
               f"{occupancy(threads, told[kernel]['registers'], shared):.0%} | {len(opcodes(code[kernel]))} | {text} | {share} |")
+
+
+def tile_shares(folder, nvdisasm):
+    """Upper bounds of the large tile's share of the tensor cores' peak: without outliers, with them."""
+    code = disassembly(nvdisasm, os.path.join(folder, "sm_87"))["otr_linear_tile128"]
+    found = list(all_loops(code))
+    slab = max((n for n, inner in found if inner), key=multiply_adds)
+    step = min((n for n, _ in found if count(n, "LDGSTS")), key=len)
+    columns = min((n for n, inner in found if inner and count(n, "IMMA") and n is not slab), key=len)
+    outlier = min((n for n, inner in found if inner and count(n, "SHFL") and count(n, "FMUL")), key=len)
+    warps = 8
+    tensor = STEP * TILE * TILE / TENSOR
+    issue = warps * (len(step) - len(columns) + len(slab)) / SCHEDULERS
+    # of an outlier's loop about a third runs: a lane of four, a place of three
+    extra = OUTLIERS * STEP * TILE * len(outlier) / 3 / SCHEDULERS
+    return tensor / max(tensor, issue), tensor / max(tensor, issue + extra)
+
+
+def estimate(folder, nvdisasm):
+    plain, outliers = tile_shares(folder, nvdisasm)
+    print(f"| estimated, not measured | decode tokens/s at {DECODE_SHARE:.0%} of the bandwidth: {' / '.join(MODELS)} | "
+          f"int8 peak, dense | prefill tokens/s at most, no outliers | with {OUTLIERS:.2%} outliers |")
+    print("|---|---|---|---|---|")
+    for name, (bandwidth, n_sm, clock) in MODULES.items():
+        peak = n_sm * TENSOR * clock * 1e9
+        decode = " / ".join(f"{bandwidth * 1e9 * DECODE_SHARE / weights:.0f}" for weights in MODELS.values())
+        prefill = [" / ".join(f"{peak * share / weights:.0f}" for weights in MODELS.values()) for share in (plain, outliers)]
+        print(f"| {name} | {decode} | {2 * peak / 1e12:.0f} TOPS | {prefill[0]} ({plain:.0%}) | {prefill[1]} ({outliers:.0%}) |")
 
 
 def main():
     folder, nvdisasm, what = sys.argv[1:4]
     if what == "--table":
         table(folder, nvdisasm, "sm_" + (sys.argv[4] if len(sys.argv) > 4 else "87"))
+        return
+    if what == "--estimate":
+        estimate(folder, nvdisasm)
         return
     problems = check(folder, nvdisasm)
     print("\n".join(problems) or f"{len(image_names(folder))} images: no fused multiply-add, no spills, registers within bounds")
