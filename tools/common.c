@@ -33,9 +33,15 @@
         "relative[=T], absolute[=T] or off: the outlier rule of every linear, instead of the file's own", 90 \
   }
 
+#define WEIGHTS_ROW                                                                                            \
+  {                                                                                                            \
+    "weights", TOOL_KEY_WEIGHTS, "PLACE", 0,                                                                   \
+        "auto, mapped, copied or both: where a device that shares the CPU's memory reads a file's weights", 90 \
+  }
+
 static const struct argp_option device_rows[] = {DEVICE_ROWS, THREADS_ROW, {0}};
-static const struct argp_option unthreaded_rows[] = {DEVICE_ROWS, OUTLIERS_ROW, {0}};
-static const struct argp_option all_rows[] = {DEVICE_ROWS, THREADS_ROW, OUTLIERS_ROW, {0}};
+static const struct argp_option unthreaded_rows[] = {DEVICE_ROWS, OUTLIERS_ROW, WEIGHTS_ROW, {0}};
+static const struct argp_option all_rows[] = {DEVICE_ROWS, THREADS_ROW, OUTLIERS_ROW, WEIGHTS_ROW, {0}};
 static const struct argp_option json_rows[] = {TOOL_JSON_OPTION, {0}};
 
 static void parse_outliers(const struct argp_state *state, const char *arg, otr_outliers *out) {
@@ -55,6 +61,13 @@ static void parse_outliers(const struct argp_state *state, const char *arg, otr_
   }
 }
 
+static void parse_weights(const struct argp_state *state, const char *arg, otr_weights *out) {
+  static const char *const places[] = {"auto", "mapped", "copied", "both"};
+  *out = OTR_WEIGHTS_AUTO;
+  while (*out <= OTR_WEIGHTS_BOTH && strcmp(arg, places[*out]) != 0) ++*out;
+  if (*out > OTR_WEIGHTS_BOTH) argp_error(state, "--weights: `%s' is not auto, mapped, copied or both", arg);
+}
+
 static error_t parse_common(int key, char *arg, struct argp_state *state) {
   tool_options *options = state->input;
   switch (key) {
@@ -69,6 +82,9 @@ static error_t parse_common(int key, char *arg, struct argp_state *state) {
       return 0;
     case TOOL_KEY_OUTLIERS:
       parse_outliers(state, arg, &options->outliers);
+      return 0;
+    case TOOL_KEY_WEIGHTS:
+      parse_weights(state, arg, &options->weights);
       return 0;
     default:
       return ARGP_ERR_UNKNOWN;
@@ -187,6 +203,7 @@ otr_status tool_open(const tool_options *options, const char *path, tool_model *
   tool_progress_start(&progress, "opening");
   otr_model_params params = OTR_MODEL_PARAMS_INIT;
   params.outliers = options->outliers;
+  params.weights = options->weights;
   params.progress = open_progress;
   params.progress_user = &progress;
   otr_status status = tool_runtime(options, &out->runtime);

@@ -22,6 +22,7 @@ enum {
   TOOL_KEY_DEVICE = 0x100,
   TOOL_KEY_THREADS,
   TOOL_KEY_OUTLIERS,
+  TOOL_KEY_WEIGHTS,
   TOOL_KEY_NO_CHECK,
   TOOL_KEY_JSON,
   TOOL_KEY_OWN = 0x200 /**< a part's own keys begin here */
@@ -31,14 +32,16 @@ enum {
 
 /* ---- options ---- */
 
-/** --device, --threads, --outliers, --no-self-check. */
+/** --device, --threads, --outliers, --weights, --no-self-check. */
 typedef struct tool_options {
   const char *device; /**< NULL: auto */
   int32_t n_threads;  /**< 0: one for each core */
   otr_outliers outliers;
   int32_t skip_self_check;
+  otr_weights weights;
 } tool_options;
-/** Child parsers; `input` is a tool_options. The second is without --outliers, the third without --threads. */
+/** Child parsers; `input` is a tool_options. The second is without --outliers and --weights, the third without
+ *  --threads. */
 extern const struct argp tool_options_argp, tool_device_argp, tool_unthreaded_argp;
 
 /** What a part does, and how it says so: MODEL, and --json. */
