@@ -108,6 +108,9 @@ function(outrider_test name label)
   if(NOT T_TIMEOUT)
     set(T_TIMEOUT 300)
   endif()
+  if(CMAKE_CROSSCOMPILING) # an emulator
+    math(EXPR T_TIMEOUT "${T_TIMEOUT} * 3")
+  endif()
   add_test(NAME ${name} COMMAND ${name} ${T_ARGUMENTS})
   set_tests_properties(${name} PROPERTIES LABELS "${label}$<$<BOOL:${T_THREADS}>:;threads>" SKIP_RETURN_CODE 77
     TIMEOUT ${T_TIMEOUT})
