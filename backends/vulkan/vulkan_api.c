@@ -97,8 +97,8 @@ static otr_status missing(const char *name) {
 }
 
 static otr_status load_instance_functions(vulkan_instance *v) {
-#define X(name)                                              \
-  v->name = (PFN_vk##name)v->get(v->handle, "vk" #name);     \
+#define X(name)                                          \
+  v->name = (PFN_vk##name)v->get(v->handle, "vk" #name); \
   if (!v->name) return missing(#name);
   VULKAN_INSTANCE_FUNCTIONS(X)
 #undef X
@@ -106,7 +106,7 @@ static otr_status load_instance_functions(vulkan_instance *v) {
 }
 
 otr_status vulkan_functions_load(const vulkan_instance *instance, VkDevice device, vulkan_functions *out) {
-#define X(name)                                                          \
+#define X(name)                                                              \
   out->name = (PFN_vk##name)instance->GetDeviceProcAddr(device, "vk" #name); \
   if (!out->name) return missing(#name);
   VULKAN_DEVICE_FUNCTIONS(X)

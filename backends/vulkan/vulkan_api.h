@@ -15,16 +15,16 @@
 #define VULKAN_GLOBAL_FUNCTIONS(X) \
   X(EnumerateInstanceVersion)      \
   X(CreateInstance)
-#define VULKAN_INSTANCE_FUNCTIONS(X)   \
-  X(DestroyInstance)                   \
-  X(EnumeratePhysicalDevices)          \
-  X(GetPhysicalDeviceProperties2)      \
-  X(GetPhysicalDeviceFeatures2)        \
-  X(GetPhysicalDeviceMemoryProperties) \
+#define VULKAN_INSTANCE_FUNCTIONS(X)        \
+  X(DestroyInstance)                        \
+  X(EnumeratePhysicalDevices)               \
+  X(GetPhysicalDeviceProperties2)           \
+  X(GetPhysicalDeviceFeatures2)             \
+  X(GetPhysicalDeviceMemoryProperties)      \
   X(GetPhysicalDeviceQueueFamilyProperties) \
-  X(EnumerateDeviceExtensionProperties) \
-  X(GetPhysicalDeviceProperties)       \
-  X(CreateDevice)                      \
+  X(EnumerateDeviceExtensionProperties)     \
+  X(GetPhysicalDeviceProperties)            \
+  X(CreateDevice)                           \
   X(GetDeviceProcAddr)
 #define VULKAN_DEVICE_FUNCTIONS(X) \
   X(DestroyDevice)                 \
@@ -100,9 +100,9 @@ otr_status vulkan_functions_load(const vulkan_instance *instance, VkDevice devic
 /** The SDK's status for a VkResult that is not VK_SUCCESS, with the detail "what: VK_ERROR_...". */
 otr_status vulkan_fail(VkResult result, const char *what);
 
-#define VULKAN_TRY(expression, what)                                        \
-  do {                                                                      \
-    VkResult vulkan_try_result = (expression);                              \
+#define VULKAN_TRY(expression, what)                                                  \
+  do {                                                                                \
+    VkResult vulkan_try_result = (expression);                                        \
     if (vulkan_try_result != VK_SUCCESS) return vulkan_fail(vulkan_try_result, what); \
   } while (0)
 

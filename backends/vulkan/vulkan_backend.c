@@ -10,8 +10,8 @@ enum { MAX_DEVICES = 8 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct {
-  bool asked;      /* with success: a failure is tried again */
-  char reason[192];/* of a failure */
+  bool asked;       /* with success: a failure is tried again */
+  char reason[192]; /* of a failure */
   vulkan_traits of[MAX_DEVICES];
   int32_t n;
 } devices;

@@ -32,7 +32,8 @@ static void make_key(const vulkan_device *d, uint8_t key[DIGEST_BYTES]) {
   otr_sha256_add(&sha, flags, sizeof flags);
   otr_sha256_add(&sha, t->uuid, sizeof t->uuid);
   otr_sha256_add(&sha, t->cache_uuid, sizeof t->cache_uuid);
-  for (int i = 0; i < VULKAN_SHADER_COUNT; i++) otr_sha256_add(&sha, vulkan_spirv_of[i].words, vulkan_spirv_of[i].bytes);
+  for (int i = 0; i < VULKAN_SHADER_COUNT; i++)
+    otr_sha256_add(&sha, vulkan_spirv_of[i].words, vulkan_spirv_of[i].bytes);
   otr_sha256_end(&sha, key);
 }
 

@@ -140,8 +140,7 @@ static otr_status create_device(vulkan_device *d, bool low_priority) {
   uint32_t n = 0;
   bool globally = low_priority && (t->priority_khr || t->priority_ext);
   if (t->import_alignment) extensions[n++] = VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME;
-  if (t->caps.int_dot && t->int_dot_by_extension)
-    extensions[n++] = VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME;
+  if (t->caps.int_dot && t->int_dot_by_extension) extensions[n++] = VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME;
   if ((t->rte || t->signed_zero) && t->controls_by_extension)
     extensions[n++] = VK_KHR_SHADER_FLOAT_CONTROLS_EXTENSION_NAME;
   if (globally)
@@ -221,8 +220,8 @@ static otr_status create_transfer(vulkan_device *d) {
 
 /** Memory is one where every kind that is the device's own is mapped, too: integrated GPUs and CPU drivers. */
 static bool is_unified(const vulkan_device *d) {
-  const VkMemoryPropertyFlags mapped = VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT | VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT |
-                                       VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+  const VkMemoryPropertyFlags mapped =
+      VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT | VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
   if (!d->caps.is_integrated && !d->caps.is_cpu) return false;
   for (uint32_t i = 0; i < d->memory.memoryTypeCount; i++)
     if ((d->memory.memoryTypes[i].propertyFlags & mapped) == mapped) return true;

@@ -81,12 +81,12 @@ typedef struct vulkan_device {
   VkPipelineCache cache;
   vulkan_pipeline *pipelines;
   int32_t n_pipelines, pipelines_capacity;
-  bool proven; /* the self-check has passed here, now or when the cache blob was made */
+  bool proven;                /* the self-check has passed here, now or when the cache blob was made */
   char why[VULKAN_WHY_BYTES]; /* what was demoted; "": nothing */
 
   pthread_mutex_t memory_lock; /* blocks and their lists */
   vulkan_block *blocks;
-  vulkan_block *retired;    /* to be destroyed when the pass in progress is over */
+  vulkan_block *retired; /* to be destroyed when the pass in progress is over */
   bool in_pass;
   uint64_t next_serial;
   uint64_t block_epoch; /* counts destroyed blocks */

@@ -9,7 +9,7 @@
 #define SHARED_BLOCK_BYTES ((size_t)16 << 20) /* of a block for small buffers */
 #define LARGE_BYTES ((size_t)4 << 20)         /* from here on a buffer has a block of its own */
 
-#define ANY_BUFFER_USAGE                                                                              \
+#define ANY_BUFFER_USAGE                                                                                      \
   (VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_TRANSFER_SRC_BIT | VK_BUFFER_USAGE_TRANSFER_DST_BIT | \
    VK_BUFFER_USAGE_INDIRECT_BUFFER_BIT)
 
@@ -64,9 +64,8 @@ static otr_status allocate(vulkan_device *d, vulkan_block *b) {
   OTR_TRY(create_buffer(d, b, NULL, &needs));
   int type = choose_type(d, needs.memoryTypeBits, b->use);
   if (type < 0) return otr_fail(OTR_STATUS_UNSUPPORTED, "the device has no memory type for buffers");
-  VkMemoryAllocateInfo info = {.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO,
-                               .allocationSize = needs.size,
-                               .memoryTypeIndex = (uint32_t)type};
+  VkMemoryAllocateInfo info = {
+      .sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO, .allocationSize = needs.size, .memoryTypeIndex = (uint32_t)type};
   VkResult result = d->vk.AllocateMemory(d->handle, &info, NULL, &b->memory);
   if (result != VK_SUCCESS) {
     otr_status status = vulkan_fail(result, "vkAllocateMemory");
@@ -217,8 +216,8 @@ void vulkan_memory_close(vulkan_device *d) {
 /** The memory types that a driver takes host memory as, or an error. */
 static otr_status import_types(vulkan_device *d, void *host, uint32_t *types) {
   VkMemoryHostPointerPropertiesEXT p = {.sType = VK_STRUCTURE_TYPE_MEMORY_HOST_POINTER_PROPERTIES_EXT};
-  VULKAN_TRY(d->vk.GetMemoryHostPointerPropertiesEXT(
-                 d->handle, VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT, host, &p),
+  VULKAN_TRY(d->vk.GetMemoryHostPointerPropertiesEXT(d->handle, VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT,
+                                                     host, &p),
              "vkGetMemoryHostPointerPropertiesEXT");
   *types = p.memoryTypeBits;
   return OTR_STATUS_OK;

@@ -49,8 +49,8 @@ static otr_status take_ops(otr_prepared *p) {
   OTR_TRY(vulkan_buffer_take(d, VULKAN_MEMORY_READBACK, mirror_bytes(g), &p->mirror));
   otr_op *copy = &p->ops[g->n_ops];
   *copy = (otr_op){.code = OTR_OP_COPY, .rows = g->result_rows};
-  copy->u.copy = (otr_op_copy){
-      .out = {p->mirror, 0}, .x = g->result, .width = (int32_t)(g->result_row_bytes / sizeof(float))};
+  copy->u.copy =
+      (otr_op_copy){.out = {p->mirror, 0}, .x = g->result, .width = (int32_t)(g->result_row_bytes / sizeof(float))};
   return OTR_STATUS_OK;
 }
 

@@ -71,11 +71,19 @@ otr_status vulkan_record(otr_prepared *p);
 /** Binds the windows to set 1. No pass may be in progress. */
 void vulkan_bind_windows(otr_prepared *p);
 
-static inline VkCommandBuffer vulkan_few(const otr_prepared *p) { return p->commands[0]; }
-static inline VkCommandBuffer vulkan_end(const otr_prepared *p) { return p->commands[1]; }
-static inline VkCommandBuffer vulkan_many(const otr_prepared *p, int32_t entry) { return p->commands[2 + entry]; }
+static inline VkCommandBuffer vulkan_few(const otr_prepared *p) {
+  return p->commands[0];
+}
+static inline VkCommandBuffer vulkan_end(const otr_prepared *p) {
+  return p->commands[1];
+}
+static inline VkCommandBuffer vulkan_many(const otr_prepared *p, int32_t entry) {
+  return p->commands[2 + entry];
+}
 /** Whether an entry is in the recording for few rows. Operations on selected rows may be few among many. */
-static inline bool vulkan_in_few(const vulkan_entry *e) { return e->phases & VULKAN_FEW_ROWS; }
+static inline bool vulkan_in_few(const vulkan_entry *e) {
+  return e->phases & VULKAN_FEW_ROWS;
+}
 static inline bool vulkan_in_many(const vulkan_entry *e) {
   return e->rows == OTR_ROWS_LOGITS || (e->phases & VULKAN_MANY_ROWS);
 }

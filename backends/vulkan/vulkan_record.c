@@ -18,9 +18,8 @@ static bool depends(const vulkan_entry *a, const vulkan_entry *b) {
 }
 
 static void barrier(const vulkan_device *d, VkCommandBuffer commands, VkPipelineStageFlags to, VkAccessFlags access) {
-  VkMemoryBarrier b = {.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
-                       .srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT,
-                       .dstAccessMask = access};
+  VkMemoryBarrier b = {
+      .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER, .srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT, .dstAccessMask = access};
   d->vk.CmdPipelineBarrier(commands, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, to, 0, 1, &b, 0, NULL, 0, NULL);
 }
 

@@ -71,10 +71,10 @@ static void put_words(const otr_prepared *p, uint32_t place, const void *source,
   if (source && n > 0) memcpy(words_at(p, place), source, n * sizeof(uint32_t));
 }
 
-/** Runs of rows of one sequence. */
+/** Runs of rows of one sequence, for attention; rows without one need not say whose they are. */
 static uint32_t cut_blocks(const otr_prepared *p, const otr_step *s) {
   uint32_t *to = words_at(p, p->at.block), n = 0;
-  for (int32_t i = 0, end; i < s->n_rows; i = end, n++) {
+  for (int32_t i = 0, end; p->attends && i < s->n_rows; i = end, n++) {
     for (end = i + 1; end < s->n_rows && end - i < STEP_BLOCK_ROWS && s->row[end].sequence == s->row[i].sequence;)
       end++;
     to[2 * n] = (uint32_t)i;
@@ -117,8 +117,7 @@ static otr_status put_pages(otr_prepared *p, const otr_step *s, uint32_t *most) 
   for (int32_t i = 0; i < s->n_rows; i++) {
     const otr_row *row = &s->row[i];
     uint32_t place[2];
-    if (i + 1 == s->n_rows || s->row[i + 1].sequence != row->sequence)
-      OTR_TRY(list_pages(p, s, i, page_bytes, most));
+    if (i + 1 == s->n_rows || s->row[i + 1].sequence != row->sequence) OTR_TRY(list_pages(p, s, i, page_bytes, most));
     otr_page page = s->page_table[row->sequence][row->position / OTR_CHUNK];
     if (!page.buffer) return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "row %d has no KV page", i);
     OTR_TRY(find_window(p, page, page_bytes, place));

@@ -214,8 +214,7 @@ static otr_status tell_trace(vulkan_device *d, const otr_op *op, int32_t rows) {
     float *values = out[i].buffer ? otr_memory_take_array(d->base.memory, count, sizeof *values) : NULL;
     otr_status status = OTR_STATUS_OK;
     if (out[i].buffer && !values) return OTR_STATUS_NO_MEMORY;
-    if (values)
-      status = vulkan_buffer_copy_out(d, out[i].buffer, out[i].offset, values, count * sizeof *values);
+    if (values) status = vulkan_buffer_copy_out(d, out[i].buffer, out[i].offset, values, count * sizeof *values);
     if (status == OTR_STATUS_OK) d->trace(d->trace_user, op, otr_op_name(op->code), values, rows, width[i]);
     otr_memory_give_array(d->base.memory, values, count, sizeof *values);
     OTR_TRY(status);

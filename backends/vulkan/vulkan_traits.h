@@ -18,7 +18,7 @@ typedef struct vulkan_traits {
   vulkan_caps caps;
   bool int_dot_by_extension; /* else by the version */
   bool priority_khr, priority_ext;
-  bool rte, signed_zero;   /* float controls for f32 that shaders may ask for */
+  bool rte, signed_zero; /* float controls for f32 that shaders may ask for */
   bool controls_by_extension;
   otr_device_info info; /* name not filled; reason: why the device cannot be used */
 } vulkan_traits;

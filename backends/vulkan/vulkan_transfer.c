@@ -11,8 +11,7 @@ otr_status vulkan_check_lost(const vulkan_device *d) {
 
 otr_status vulkan_submit_wait(vulkan_device *d, const VkCommandBuffer *commands, uint32_t n, VkFence fence) {
   OTR_TRY(vulkan_check_lost(d));
-  VkSubmitInfo info = {
-      .sType = VK_STRUCTURE_TYPE_SUBMIT_INFO, .commandBufferCount = n, .pCommandBuffers = commands};
+  VkSubmitInfo info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO, .commandBufferCount = n, .pCommandBuffers = commands};
   pthread_mutex_lock(&d->queue_lock);
   VkResult result = d->vk.ResetFences(d->handle, 1, &fence);
   if (result == VK_SUCCESS) result = d->vk.QueueSubmit(d->queue, 1, &info, fence);

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Drivers that lie, run out of memory or lose the device; what a decoded token costs. argv[1]: the shim. */
+#include <dlfcn.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "model_kit.h"
+#include "vulkan/shim.h"
+
+enum { N = 40, MOST_CALLS = 400 };
+
+static const char *shim_path;
+static vulkan_shim_state *shim;
+static char *path;
+static int32_t ids[N];
+
+static void set_up(void) {
+  llama_shape shape = kit_small_shape();
+  path = kit_tiny_file(&shape, 3);
+  kit_ids(ids, N, 100, 9);
+  setenv("OUTRIDER_VULKAN_DRIVER", shim_path, 1);
+  void *library = dlopen(shim_path, RTLD_NOW | RTLD_LOCAL);
+  ck_assert_msg(library != NULL, "%s", dlerror());
+  shim = dlsym(library, "vulkan_shim");
+  ck_assert_ptr_nonnull(shim);
+}
+
+static void tear_down(void) {
+  kit_remove(path);
+}
+
+static otr_status create(otr_runtime **out, bool checked) {
+  otr_runtime_params params = OTR_RUNTIME_PARAMS_INIT;
+  params.device = "vulkan";
+  params.n_threads = 1;
+  params.skip_self_check = !checked;
+  return otr_runtime_create(&params, out);
+}
+
+static void check_nothing_is_held(void) {
+  ck_assert_int_eq(shim->memories, 0);
+  ck_assert_int_eq(shim->buffers, 0);
+  ck_assert_int_eq(shim->pipelines, 0);
+  ck_assert_int_eq(shim->pools, 0);
+  ck_assert_int_eq(shim->fences, 0);
+}
+
+/** The logits of the last id on the device, in one pass of many rows and some of one. */
+static otr_status use(otr_runtime *runtime, float *logits) {
+  otr_session_params params = OTR_SESSION_PARAMS_INIT;
+  otr_model *model = NULL;
+  otr_session *s = NULL;
+  params.n_ctx = 256;
+  params.n_batch = 64;
+  otr_status status = otr_model_open_file(runtime, path, NULL, &model);
+  if (status == OTR_STATUS_OK) status = otr_session_create(model, &params, &s);
+  if (status == OTR_STATUS_OK) status = otr_session_eval(s, ids, N - 2, NULL);
+  for (int i = N - 2; status == OTR_STATUS_OK && i < N; i++) status = otr_session_eval(s, ids + i, 1, NULL);
+  if (status == OTR_STATUS_OK && logits)
+    memcpy(logits, otr_session_logits(s), (size_t)kit_vocab(model) * sizeof *logits);
+  otr_session_destroy(s);
+  otr_model_close(model);
+  return status;
+}
+
+static void check_logits(otr_runtime *runtime) {
+  otr_runtime *cpu = kit_runtime("cpu", 1);
+  float *want = calloc(1 << 16, sizeof *want), *got = calloc(1 << 16, sizeof *got);
+  ck_ok(use(cpu, want));
+  ck_ok(use(runtime, got));
+  kit_same(got, want, 1 << 16, "logits");
+  free(want);
+  free(got);
+  ck_ok(otr_runtime_destroy(cpu));
+}
+
+static otr_device_info info_of(const otr_runtime *runtime) {
+  otr_device_info info = {.struct_size = sizeof info};
+  ck_ok(otr_runtime_device(runtime, &info));
+  return info;
+}
+
+/* ---- drivers that lie -------------------------------------------------------------------------------------------- */
+
+START_TEST(true_drivers_pass) {
+  otr_runtime *runtime;
+  ck_ok(create(&runtime, true));
+  ck_assert_int_eq(info_of(runtime).check, OTR_CHECK_PASSED);
+  check_logits(runtime);
+  ck_ok(otr_runtime_destroy(runtime));
+  check_nothing_is_held();
+}
+END_TEST
+
+START_TEST(wrong_dot_products_are_switched_off) {
+  otr_runtime *runtime;
+  shim->wrong_dot = 1;
+  ck_ok(create(&runtime, true));
+  otr_device_info info = info_of(runtime);
+  ck_assert_int_eq(info.check, OTR_CHECK_DEMOTED);
+  ck_assert_msg(strstr(info.reason, "linear") != NULL, "reason \"%s\"", info.reason);
+  check_logits(runtime);
+  ck_ok(otr_runtime_destroy(runtime));
+  check_nothing_is_held();
+}
+END_TEST
+
+START_TEST(wrong_rounding_is_refused) {
+  otr_runtime *runtime;
+  shim->wrong_add = 1;
+  ck_assert_int_eq(create(&runtime, true), OTR_STATUS_NO_DEVICE);
+  ck_assert_ptr_null(runtime);
+  ck_assert_msg(strstr(otr_error_detail(), "other bits") != NULL, "detail \"%s\"", otr_error_detail());
+  check_nothing_is_held();
+}
+END_TEST
+
+/* ---- drivers that fail ------------------------------------------------------------------------------------------- */
+
+START_TEST(no_loader_is_a_reason) {
+  setenv("OUTRIDER_VULKAN_DRIVER", "/nonexistent/libvulkan.so.1", 1);
+  otr_runtime *runtime;
+  ck_assert_int_eq(create(&runtime, false), OTR_STATUS_NO_DEVICE);
+  ck_assert_msg(strstr(otr_error_detail(), "nonexistent") != NULL, "detail \"%s\"", otr_error_detail());
+}
+END_TEST
+
+/** Everything that uses the device once; whatever happens, all is given back. */
+static otr_status run_all(void) {
+  otr_runtime *runtime;
+  otr_status status = create(&runtime, false);
+  if (status == OTR_STATUS_OK) status = use(runtime, NULL);
+  ck_ok(otr_runtime_destroy(runtime));
+  check_nothing_is_held();
+  return status;
+}
+
+START_TEST(memory_that_runs_out) {
+  long n = 1;
+  for (; n < MOST_CALLS; n++) {
+    shim->allocations = 0;
+    shim->fail_allocation = n;
+    otr_status status = run_all();
+    if (shim->allocations < n) break;
+    /* Host memory that a driver does not take is copied instead. */
+    if (status != OTR_STATUS_OK) ck_assert_int_eq(status, OTR_STATUS_NO_MEMORY);
+  }
+  ck_assert_int_ge(n, 3);
+  ck_assert_int_lt(n, MOST_CALLS);
+}
+END_TEST
+
+/* A device that is lost; _i: when waiting, not at the submission. */
+START_TEST(device_that_is_lost) {
+  shim->fail_fence = _i;
+  long n = 1;
+  for (; n < MOST_CALLS; n += 1 + n / 3) {
+    shim->submits = 0;
+    shim->fail_submit = n;
+    otr_status status = run_all();
+    if (shim->submits < n) break;
+    ck_assert_int_eq(status, OTR_STATUS_DEVICE_LOST);
+  }
+  ck_assert_int_ge(n, 3);
+  ck_assert_int_lt(n, MOST_CALLS);
+}
+END_TEST
+
+/* ---- what a token costs ------------------------------------------------------------------------------------------ */
+
+START_TEST(decoding_makes_nothing) {
+  otr_runtime *runtime;
+  otr_model *model;
+  otr_stats before = {.struct_size = sizeof before}, after = before;
+  ck_ok(create(&runtime, false));
+  ck_ok(otr_model_open_file(runtime, path, NULL, &model));
+  otr_session *s = kit_session(model, 256, 32);
+  ck_ok(otr_session_eval(s, ids, 20, NULL));
+  ck_ok(otr_session_eval(s, ids, 1, NULL));
+  ck_ok(otr_session_stats(s, &before));
+  long submits = shim->submits, allocations = shim->allocations, made = shim->pipelines_made, sets = shim->sets_written,
+       recorded = shim->buffers_recorded;
+  for (int i = 0; i < 8; i++) ck_ok(otr_session_eval(s, ids + i, 1, NULL));
+  ck_ok(otr_session_stats(s, &after));
+  ck_assert_int_eq(shim->submits - submits, 8);
+  ck_assert_int_eq(shim->allocations, allocations);
+  ck_assert_int_eq(shim->pipelines_made, made);
+  ck_assert_int_eq(shim->sets_written, sets);
+  ck_assert_int_eq(shim->buffers_recorded, recorded);
+  ck_assert_uint_eq(after.n_submissions - before.n_submissions, 8);
+  ck_assert_uint_le(after.n_dispatches - before.n_dispatches, 8 * (2 * 20 + 10)); /* two layers */
+  otr_session_destroy(s);
+  otr_model_close(model);
+  ck_ok(otr_runtime_destroy(runtime));
+  check_nothing_is_held();
+}
+END_TEST
+
+static void add(TCase *tests) {
+  tcase_add_checked_fixture(tests, set_up, tear_down);
+  tcase_set_timeout(tests, 120);
+  tcase_add_test(tests, true_drivers_pass);
+  tcase_add_test(tests, wrong_dot_products_are_switched_off);
+  tcase_add_test(tests, wrong_rounding_is_refused);
+  tcase_add_test(tests, no_loader_is_a_reason);
+  tcase_add_test(tests, memory_that_runs_out);
+  tcase_add_loop_test(tests, device_that_is_lost, 0, 2);
+  tcase_add_test(tests, decoding_makes_nothing);
+}
+
+int main(int argc, char **argv) {
+  if (argc < 2) return 1;
+  shim_path = argv[1];
+  return suite_run("vulkan_faults", add);
+}
