@@ -70,6 +70,28 @@ need_arm_tools() {
   need_that "test -e /usr/lib/aarch64-linux-gnu/libutf8proc.a" libutf8proc-dev:arm64
 }
 
+# Vulkan: headers, the shader compiler and lavapipe, a driver that runs on the CPU, with the validation layers.
+need_vulkan_tools() {
+  need_that "test -e /usr/include/vulkan/vulkan_core.h" libvulkan-dev
+  need glslangValidator glslang-tools
+  need spirv-val spirv-tools
+  need_that "ls /usr/share/vulkan/icd.d/lvp_icd.*.json" mesa-vulkan-drivers
+  need_that "test -e /usr/share/vulkan/explicit_layer.d/VkLayer_khronos_validation.json" vulkan-validationlayers
+}
+
+# SwiftShader, a second driver, which Debian has as a part of a browser: unpacked into the build folder, not installed.
+fetch_swiftshader() {
+  local folder=$root/build/swiftshader
+  [ ! -e "$folder/usr/lib/chromium/vk_swiftshader_icd.json" ] || return 0
+  command -v apt-get >/dev/null 2>&1 || return 0
+  say "fetching SwiftShader"
+  rm -rf "$folder" && mkdir -p "$folder"
+  (cd "$folder" && apt-get download -q chromium-common >&2 && dpkg-deb -x chromium-common_*.deb whole &&
+    mkdir -p usr/lib/chromium && mv whole/usr/lib/chromium/*swiftshader* usr/lib/chromium/) ||
+    say "SwiftShader could not be fetched: its tests are left out"
+  rm -rf "$folder/whole" "$folder"/*.deb
+}
+
 need_model_tools() {
   need python3 python3
   need_that "python3 -m pip --version" python3-pip

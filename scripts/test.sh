@@ -29,7 +29,9 @@ need python3 python3
 need_that "pkg-config --exists check" check
 need_arm_tools
 need_arm32_tools
+need_vulkan_tools
 install_missing
+fetch_swiftshader
 clang_version=$(clang -dumpversion | cut -d . -f 1)
 need_that "echo 'int LLVMFuzzerTestOneInput(const char *d, long n) { return d && n < 0; }' |
   clang -x c -fsanitize=fuzzer,address -o /dev/null -" "libclang-rt-$clang_version-dev"
