@@ -152,7 +152,7 @@ START_TEST(images_by_capability) {
                                       {87, 0, NULL, 0, ""}, {75, 1, NULL, 0, ""},    {80, 1, NULL, 0, ""}};
   static const struct {
     int32_t major, minor, order[6]; /* places in the table, -1: the end */
-  } cases[] = {{7, 0, {-1}},         {7, 5, {0, 4, -1}},       {8, 0, {1, 2, 5, 4, -1}},
+  } cases[] = {{7, 0, {-1}},         {7, 5, {0, 4, -1}},      {8, 0, {1, 2, 5, 4, -1}},
                {8, 6, {1, 2, 5, 4}}, {8, 9, {3, 1, 2, 5, 4}}, {12, 1, {5, 4, -1}}};
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
     cuda_caps caps = {.major = cases[i].major, .minor = cases[i].minor};
