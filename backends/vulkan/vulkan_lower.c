@@ -17,14 +17,15 @@ enum {
 
 /* Threads of the lanes of a GEMV, outputs of a thread and rows done at a time: shaders/linear.glsl. */
 enum { LINEAR_THREADS = 64, LINEAR_OUTPUTS = 4, LINEAR_ROWS = 4, MOST_LANES = 32, LEAST_LANES = 4 };
+enum { ROW_OUTPUTS_THREADS = 32 }; /* of a workgroup where a thread does LINEAR_OUTPUTS outputs: linear_row.glsl */
 enum { TILE = 64, TILE_THREADS = 256, TILE_SHARED_BYTES = 27 * 1024 };
 enum { LINEAR16_OUTPUTS = 8, LINEAR16_ROWS = 4 };
 
 /* Scratch for attention's partial results beyond which rows take turns. */
 #define ATTENTION_SCRATCH_BYTES ((uint64_t)64 << 20)
 
-/* A driver without a GPU may end loops silently that go round more than 65,535 times in all: inputs of a thread, and
- * features of a head times pages, that stay below. */
+/* A driver without a GPU may end loops silently that go round more than 65,535 times in all: inputs of a thread that
+ * does some rows, and features of a head times pages, that stay below. */
 #define CPU_MOST_K 32768
 #define CPU_MOST_DIM_PAGES 2048
 
@@ -285,14 +286,17 @@ static void linear_operands(const lowering *w, vulkan_dispatch *d, int part, out
   d->push[OWN + 8] = p.lane_words;
 }
 
-/** A thread per output. */
-static otr_status lower_linear_row(const lowering *w, int part, output_range r) {
-  vulkan_dispatch d = begin(w, uses_dot(w->l->caps) ? VULKAN_SHADER_linear_row_dot : VULKAN_SHADER_linear_row);
+/** A thread for a few outputs, of one row or of some. */
+static otr_status lower_linear_row(const lowering *w, int part, output_range r, uint32_t phases) {
+  static const vulkan_shader shaders[2][2] = {{VULKAN_SHADER_linear_row, VULKAN_SHADER_linear_row_dot},
+                                              {VULKAN_SHADER_linear_rows, VULKAN_SHADER_linear_rows_dot}};
+  bool rows = phases == VULKAN_MANY_ROWS && w->op->u.linear.k <= CPU_MOST_K;
+  vulkan_dispatch d = begin(w, shaders[rows][uses_dot(w->l->caps)]);
   linear_operands(w, &d, part, r);
-  d.constant[0] = ELEMENT_THREADS;
-  d.constant[3] = w->op->u.linear.k > CPU_MOST_K ? 1 : LINEAR_ROWS;
-  d.groups[0].per = ceil_div(r.n, ELEMENT_THREADS);
-  d.groups[1].per = d.constant[3];
+  d.constant[0] = ROW_OUTPUTS_THREADS;
+  d.groups[0].per = ceil_div(r.n, ROW_OUTPUTS_THREADS * LINEAR_OUTPUTS);
+  d.groups[1].per = rows ? LINEAR_ROWS : 1;
+  d.phases = phases;
   return send(w, &d);
 }
 
@@ -330,7 +334,8 @@ static otr_status lower_linear(const lowering *w) {
     const otr_weight *weight = &o->part[part].w;
     for (output_range r = {0, 0}; next_range(w, weight, (uint64_t)weight->row_stride, &r);) {
       if (caps->is_cpu) {
-        OTR_TRY(lower_linear_row(w, part, r));
+        OTR_TRY(lower_linear_row(w, part, r, VULKAN_FEW_ROWS));
+        OTR_TRY(lower_linear_row(w, part, r, VULKAN_MANY_ROWS));
         continue;
       }
       OTR_TRY(lower_linear_few(w, part, r, tiles ? VULKAN_FEW_ROWS : VULKAN_FEW_ROWS | VULKAN_MANY_ROWS));

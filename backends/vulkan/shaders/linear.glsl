@@ -20,18 +20,19 @@ void sum_share(uint n_first, uint row, uint count) {
   uint t = gl_LocalInvocationIndex;
   uint at[OUTPUTS];
   int acc[OUTPUTS * ROWS];
-  for (uint r = 0u; r < OUTPUTS; r++) at[r] = FIRST4(3) + min(n_first + r, N_HERE - 1u) * STRIDE16;
-  for (uint a = 0u; a < OUTPUTS * ROWS; a++) acc[a] = 0;
+  [[unroll]] for (uint r = 0u; r < OUTPUTS; r++) at[r] = FIRST4(3) + min(n_first + r, N_HERE - 1u) * STRIDE16;
+  [[unroll]] for (uint a = 0u; a < OUTPUTS * ROWS; a++) acc[a] = 0;
   for (uint i = t & (LANES - 1u); i < K16; i += LANES) {
     uvec4 weights[OUTPUTS];
-    for (uint r = 0u; r < OUTPUTS; r++) weights[r] = w4[at[r] + i];
-    for (uint m = 0u; m < ROWS; m++) {
-      if (m >= count) break;
-      uvec4 q = x4[q_of(row + m) + i];
-      for (uint r = 0u; r < OUTPUTS; r++) acc[m * OUTPUTS + r] += dot16(weights[r], q);
+    [[unroll]] for (uint r = 0u; r < OUTPUTS; r++) weights[r] = w4[at[r] + i];
+    [[unroll]] for (uint m = 0u; m < ROWS; m++) {
+      if (m < count) {
+        uvec4 q = x4[q_of(row + m) + i];
+        [[unroll]] for (uint r = 0u; r < OUTPUTS; r++) acc[m * OUTPUTS + r] += dot16(weights[r], q);
+      }
     }
   }
-  for (uint a = 0u; a < OUTPUTS * ROWS; a++) part[a * THREADS + t] = acc[a];
+  [[unroll]] for (uint a = 0u; a < OUTPUTS * ROWS; a++) part[a * THREADS + t] = acc[a];
 }
 
 /** Output `o` of the workgroup's (row by row): a quarter of the integer sum, and the outliers of one lane. */

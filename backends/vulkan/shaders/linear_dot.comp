@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* linear, few rows, by integer dot products. */
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
 #extension GL_EXT_spirv_intrinsics : require
 #define INT_DOT
 #include "common.glsl"

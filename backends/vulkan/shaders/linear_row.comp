@@ -1,6 +1,8 @@
 #version 450
 // SPDX-License-Identifier: Apache-2.0
-/* linear, a thread per output. */
+/* linear, a thread for four outputs of a row. */
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
+#define ROWS 1u
 #include "common.glsl"
 #include "linear_row.glsl"

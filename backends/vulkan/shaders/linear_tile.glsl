@@ -32,24 +32,24 @@ void load_tiles(uint row_first, uint n_first, uint k16) {
 void multiply_tiles(uint tx, uint ty) {
   for (uint i = 0u; i < TILE_K16; i++) {
     uvec4 q[4], v[4];
-    for (uint r = 0u; r < 4u; r++) q[r] = x_tile[(ty * 4u + r) * PITCH + i];
-    for (uint c = 0u; c < 4u; c++) v[c] = w_tile[(tx + 16u * c) * PITCH + i];
-    for (uint r = 0u; r < 4u; r++)
-      for (uint c = 0u; c < 4u; c++) acc[4u * r + c] += dot16(q[r], v[c]);
+    [[unroll]] for (uint r = 0u; r < 4u; r++) q[r] = x_tile[(ty * 4u + r) * PITCH + i];
+    [[unroll]] for (uint c = 0u; c < 4u; c++) v[c] = w_tile[(tx + 16u * c) * PITCH + i];
+    [[unroll]] for (uint r = 0u; r < 4u; r++)
+      [[unroll]] for (uint c = 0u; c < 4u; c++) acc[4u * r + c] += dot16(q[r], v[c]);
   }
 }
 
 /** Adds feature `f` of the tile to lane `lane` of the thread's outputs. */
 void add_feature(uint lane, uint f, uint k_first, uint n_first, uint tx, uint ty) {
   float value[4], weight[4];
-  for (uint r = 0u; r < 4u; r++) value[r] = outlier[f * TILE + ty * 4u + r];
-  for (uint c = 0u; c < 4u; c++) {
+  [[unroll]] for (uint r = 0u; r < 4u; r++) value[r] = outlier[f * TILE + ty * 4u + r];
+  [[unroll]] for (uint c = 0u; c < 4u; c++) {
     uint n = min(n_first + tx + 16u * c, N_HERE - 1u);
     uint word = w_tile[(tx + 16u * c) * PITCH + (f >> 4)][(f >> 2) & 3u];
     weight[c] = outlier_weight(k_first + f, N_FIRST + n, byte_value(word, f));
   }
-  for (uint r = 0u; r < 4u; r++)
-    for (uint c = 0u; c < 4u; c++) {
+  [[unroll]] for (uint r = 0u; r < 4u; r++)
+    [[unroll]] for (uint c = 0u; c < 4u; c++) {
       precise float product = value[r] * weight[c];
       precise float sum = partial[lane][4u * r + c] + product;
       partial[lane][4u * r + c] = sum;
@@ -57,7 +57,7 @@ void add_feature(uint lane, uint f, uint k_first, uint n_first, uint tx, uint ty
 }
 
 void add_outliers(uint which, uint k_first, uint n_first, uint tx, uint ty) {
-  for (uint lane = 0u; lane < 4u; lane++)
+  [[unroll]] for (uint lane = 0u; lane < 4u; lane++)
     for (uint h = 0u; h < 2u; h++)
       for (uint left = in_union[which][h] & (0x11111111u << lane); left != 0u; left &= left - 1u)
         add_feature(lane, uint(findLSB(left)) + 32u * h, k_first, n_first, tx, ty);
@@ -98,21 +98,26 @@ void remove_entries(uint from, uint k_first) {
 }
 
 void put_results(uint row_first, uint n_first, uint tx, uint ty) {
-  for (uint r = 0u; r < 4u; r++)
-    for (uint c = 0u; c < 4u; c++) {
-      uint row = row_first + ty * 4u + r, n = n_first + tx + 16u * c, a = 4u * r + c;
-      if (row < rows_of_pass() && n < N_HERE)
-        put_result(row, N_FIRST + n, acc[a], partial[0][a], partial[1][a], partial[2][a], partial[3][a]);
-    }
+  int sums[16]; /* acc and partial stay in registers, which a loop that is not unrolled cannot index */
+  vec4 lanes[16];
+  [[unroll]] for (uint a = 0u; a < 16u; a++) {
+    sums[a] = acc[a];
+    lanes[a] = vec4(partial[0][a], partial[1][a], partial[2][a], partial[3][a]);
+  }
+  for (uint a = 0u; a < 16u; a++) {
+    uint row = row_first + ty * 4u + a / 4u, n = n_first + tx + 16u * (a % 4u);
+    if (row < rows_of_pass() && n < N_HERE)
+      put_result(row, N_FIRST + n, sums[a], lanes[a].x, lanes[a].y, lanes[a].z, lanes[a].w);
+  }
 }
 
 void main() {
   uint t = gl_LocalInvocationIndex, tx = t & 15u, ty = t >> 4;
   uint row_first = group_y() * TILE, n_first = gl_WorkGroupID.x * TILE, which = 0u;
   if (row_first >= rows_of_pass()) return;
-  for (uint a = 0u; a < 16u; a++) {
+  [[unroll]] for (uint a = 0u; a < 16u; a++) {
     acc[a] = 0;
-    for (uint lane = 0u; lane < 4u; lane++) partial[lane][a] = 0.0;
+    [[unroll]] for (uint lane = 0u; lane < 4u; lane++) partial[lane][a] = 0.0;
     outlier[16u * t + a] = 0.0;
   }
   if (t < 4u) in_union[t >> 1][t & 1u] = 0u;
