@@ -13,6 +13,7 @@ static const char *shim_path;
 static vulkan_shim_state *shim;
 static char *path;
 static int32_t ids[N];
+static kit_counter counter; /* of the runtime's host memory */
 
 static void set_up(void) {
   llama_shape shape = kit_small_shape();
@@ -34,10 +35,13 @@ static otr_status create(otr_runtime **out, bool checked) {
   params.device = "vulkan";
   params.n_threads = 1;
   params.skip_self_check = !checked;
+  params.allocator = kit_allocator(&counter);
   return otr_runtime_create(&params, out);
 }
 
 static void check_nothing_is_held(void) {
+  ck_assert_int_eq(counter.blocks, 0);
+  ck_assert_int_eq(counter.bytes, 0);
   ck_assert_int_eq(shim->memories, 0);
   ck_assert_int_eq(shim->buffers, 0);
   ck_assert_int_eq(shim->pipelines, 0);
