@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "float_mode.h"
 #include "status.h"
 #include "vulkan_device.h"
 
@@ -67,11 +68,14 @@ static otr_status ask(const vulkan_instance *v) {
 static void ask_once(void) {
   const vulkan_instance *v;
   if (devices.asked) return;
+  /* Drivers that compute on the CPU start threads, which have the rounding mode of the thread that starts them. */
+  otr_float_mode mode = otr_float_mode_enter();
   otr_status status = vulkan_instance_take(&v);
   if (status == OTR_STATUS_OK) {
     status = ask(v);
     vulkan_instance_give();
   }
+  otr_float_mode_leave(mode);
   devices.asked = status == OTR_STATUS_OK;
   if (!devices.asked) {
     devices.n = 0;
@@ -132,18 +136,25 @@ static otr_status find_again(const vulkan_instance *v, const vulkan_traits *t, V
   return otr_fail(OTR_STATUS_NO_DEVICE, "%s is gone", t->info.description);
 }
 
+static otr_status open_traits(const vulkan_traits *t, const otr_device_params *params, otr_device **out) {
+  const vulkan_instance *v;
+  VkPhysicalDevice physical = VK_NULL_HANDLE;
+  OTR_TRY(vulkan_instance_take(&v));
+  otr_status status = find_again(v, t, &physical);
+  if (status == OTR_STATUS_OK) status = vulkan_device_open(v, physical, t, params, out);
+  if (status != OTR_STATUS_OK) vulkan_instance_give();
+  return status;
+}
+
 static otr_status open_device(int32_t index, const otr_device_params *params, otr_device **out) {
   vulkan_traits t;
   char reason[192];
   *out = NULL;
   if (!traits_of(index, &t, reason)) return otr_fail(OTR_STATUS_NO_DEVICE, "%s", reason);
   if (!t.info.available) return otr_fail(OTR_STATUS_NO_DEVICE, "%s", t.info.reason);
-  const vulkan_instance *v;
-  VkPhysicalDevice physical = VK_NULL_HANDLE;
-  OTR_TRY(vulkan_instance_take(&v));
-  otr_status status = find_again(v, &t, &physical);
-  if (status == OTR_STATUS_OK) status = vulkan_device_open(v, physical, &t, params, out);
-  if (status != OTR_STATUS_OK) vulkan_instance_give();
+  otr_float_mode mode = otr_float_mode_enter();
+  otr_status status = open_traits(&t, params, out);
+  otr_float_mode_leave(mode);
   return status;
 }
 

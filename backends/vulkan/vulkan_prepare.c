@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "float_mode.h"
 #include "numerics.h"
 #include "shaders/step.glsl"
 #include "status.h"
@@ -272,7 +273,9 @@ otr_status vulkan_prepare_with(vulkan_device *d, const otr_program *program, boo
   p->device = d;
   p->program = with_defaults(program);
   p->fuse = fuse;
+  otr_float_mode mode = otr_float_mode_enter(); /* of what a driver computes here */
   otr_status status = make(p);
+  otr_float_mode_leave(mode);
   if (status != OTR_STATUS_OK) {
     vulkan_prepared_destroy(&d->base, p);
     return status;

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "float_mode.h"
 #include "shaders/step.glsl"
 #include "status.h"
 #include "vulkan_step.h"
@@ -250,9 +251,11 @@ otr_status vulkan_submit(otr_device *device, otr_prepared *p, const otr_step *st
   vulkan_device *d = (vulkan_device *)device;
   *result = (otr_step_result){.nonfinite_layer = OTR_LAYER_NONE};
   d->mirror.buffer = NULL;
+  otr_float_mode mode = otr_float_mode_enter(); /* a driver may compute on this thread */
   vulkan_memory_begin_pass(d);
   otr_status status = d->trace ? run_traced(p, step, result) : run(p, step, result);
   vulkan_memory_end_pass(d);
+  otr_float_mode_leave(mode);
   if (status == OTR_STATUS_OK && !d->trace) set_mirror(p, step);
   return status;
 }
