@@ -286,12 +286,12 @@ static void linear_operands(const lowering *w, vulkan_dispatch *d, int part, out
   d->push[OWN + 8] = p.lane_words;
 }
 
-/** A thread for a few outputs, of one row or of some. */
+/** A thread for a few outputs, of one row, or of some where the dot product is there: as such drivers all have it. */
 static otr_status lower_linear_row(const lowering *w, int part, output_range r, uint32_t phases) {
-  static const vulkan_shader shaders[2][2] = {{VULKAN_SHADER_linear_row, VULKAN_SHADER_linear_row_dot},
-                                              {VULKAN_SHADER_linear_rows, VULKAN_SHADER_linear_rows_dot}};
-  bool rows = phases == VULKAN_MANY_ROWS && w->op->u.linear.k <= CPU_MOST_K;
-  vulkan_dispatch d = begin(w, shaders[rows][uses_dot(w->l->caps)]);
+  bool dot = uses_dot(w->l->caps), rows = dot && phases == VULKAN_MANY_ROWS && w->op->u.linear.k <= CPU_MOST_K;
+  vulkan_dispatch d = begin(w, rows  ? VULKAN_SHADER_linear_rows_dot
+                               : dot ? VULKAN_SHADER_linear_row_dot
+                                     : VULKAN_SHADER_linear_row);
   linear_operands(w, &d, part, r);
   d.constant[0] = ROW_OUTPUTS_THREADS;
   d.groups[0].per = ceil_div(r.n, ROW_OUTPUTS_THREADS * LINEAR_OUTPUTS);

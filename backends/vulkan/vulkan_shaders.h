@@ -16,7 +16,6 @@
   X(linear_dot) \
   X(linear_row) \
   X(linear_row_dot) \
-  X(linear_rows) \
   X(linear_rows_dot) \
   X(linear_tile) \
   X(linear_tile_dot) \

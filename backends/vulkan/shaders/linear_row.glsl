@@ -6,15 +6,17 @@
 
 layout(local_size_x_id = 0) in;
 
+/** All four lanes at a time: such drivers count how often a thread goes round its loops. */
 void put_row(uint row, uint n, int acc) {
-  float partial[4];
-  for (uint lane = 0u; lane < 4u; lane++) {
-    uint n_list = x[head_of(row) + QUANTIZED_LANES + lane], at = list_of(row, lane);
-    float sum = 0.0;
-    for (uint i = 0u; i < n_list; i++) sum = outlier_step(sum, list[at + i], lane, N_FIRST + n);
-    partial[lane] = sum;
-  }
-  put_result(row, N_FIRST + n, acc, partial[0], partial[1], partial[2], partial[3]);
+  vec4 partial = vec4(0.0);
+  uint first = head_of(row) + QUANTIZED_LANES, at = list_of(row, 0u);
+  uvec4 n_list = uvec4(x[first], x[first + 1u], x[first + 2u], x[first + 3u]);
+  uint most = max(max(n_list.x, n_list.y), max(n_list.z, n_list.w));
+  for (uint i = 0u; i < most; i++)
+    [[unroll]] for (uint lane = 0u; lane < 4u; lane++)
+      if (i < n_list[lane])
+        partial[lane] = outlier_step(partial[lane], list[at + lane * LANE_WORDS + i], lane, N_FIRST + n);
+  put_result(row, N_FIRST + n, acc, partial.x, partial.y, partial.z, partial.w);
 }
 
 void main() {

@@ -1,8 +1,0 @@
-#version 450
-// SPDX-License-Identifier: Apache-2.0
-/* linear, a thread for four outputs of four rows. */
-#extension GL_GOOGLE_include_directive : require
-#extension GL_EXT_control_flow_attributes : require
-#define ROWS 4u
-#include "common.glsl"
-#include "linear_row.glsl"
