@@ -170,6 +170,45 @@ START_TEST(device_that_is_lost) {
 }
 END_TEST
 
+/* ---- the pipeline cache ------------------------------------------------------------------------------------------ */
+
+static long submits_of_create(const void *blob, size_t bytes) {
+  otr_runtime_params params = OTR_RUNTIME_PARAMS_INIT;
+  otr_runtime *runtime;
+  long before = shim->submits;
+  params.device = "vulkan";
+  params.n_threads = 1;
+  params.pipeline_cache = blob;
+  params.pipeline_cache_bytes = bytes;
+  ck_ok(otr_runtime_create(&params, &runtime));
+  ck_assert_int_eq(info_of(runtime).check, OTR_CHECK_PASSED);
+  long took = shim->submits - before;
+  ck_ok(otr_runtime_destroy(runtime));
+  return took;
+}
+
+/* A verdict that is kept saves the self-check; one byte changed, and it is made again. */
+START_TEST(cache_is_checked) {
+  otr_runtime *runtime;
+  size_t bytes = 0;
+  ck_ok(create(&runtime, true));
+  ck_ok(otr_runtime_pipeline_cache(runtime, NULL, &bytes));
+  uint8_t *blob = malloc(bytes);
+  ck_ok(otr_runtime_pipeline_cache(runtime, blob, &bytes));
+  ck_ok(otr_runtime_destroy(runtime));
+  long without = submits_of_create(NULL, 0); /* about: how often the ranking's work is repeated is a matter of time */
+  ck_assert_int_lt(submits_of_create(blob, bytes), without / 2);
+  blob[bytes - 1] ^= 1;
+  ck_assert_int_gt(submits_of_create(blob, bytes), without / 2);
+  blob[bytes - 1] ^= 1;
+  ck_assert_int_gt(submits_of_create(blob, bytes - 1), without / 2);
+  blob[20] ^= 1; /* another device's */
+  ck_assert_int_gt(submits_of_create(blob, bytes), without / 2);
+  free(blob);
+  check_nothing_is_held();
+}
+END_TEST
+
 /* ---- what a token costs ------------------------------------------------------------------------------------------ */
 
 START_TEST(decoding_makes_nothing) {
@@ -209,6 +248,7 @@ static void add(TCase *tests) {
   tcase_add_test(tests, no_loader_is_a_reason);
   tcase_add_test(tests, memory_that_runs_out);
   tcase_add_loop_test(tests, device_that_is_lost, 0, 2);
+  tcase_add_test(tests, cache_is_checked);
   tcase_add_test(tests, decoding_makes_nothing);
 }
 
