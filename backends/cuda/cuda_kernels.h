@@ -27,6 +27,7 @@
   X(attention_chunk, CUDA_MAX_HEAD_DIM * 4)      \
   X(attention_chunk8, CUDA_MAX_HEAD_DIM * 4 * 8) \
   X(attention_merge, 0)                          \
+  X(numerics, 0)                                 \
   X(norm_quantize, 0)                            \
   X(glu_quantize, 0)                             \
   X(glu, 0)                                      \

@@ -221,4 +221,11 @@ struct cuda_copy_args {
   int32_t width, reserved;
 };
 
+/* For tests: recip (or sqrt) of the floats whose bits are first, first + 1 ... */
+struct cuda_numerics_args {
+  CUDA_PTR(uint32_t) out; /* [n] bits of the results */
+  uint32_t first, n;
+  int32_t is_sqrt, reserved;
+};
+
 #endif

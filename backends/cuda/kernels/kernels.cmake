@@ -15,6 +15,7 @@ set(OUTRIDER_CUDA_KERNELS
   linear_union.cu
   norm.cu
   norm_quantize.cu
+  numerics.cu
   position.cu
   quantize.cu
   rope_kv.cu
