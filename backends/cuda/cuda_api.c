@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "driver_library.h"
+
 enum { OLDEST = 11040 }; /* the first driver that has all of CUDA_API_LIST */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -52,6 +54,10 @@ static bool start(const char *path, cuda_api *api, char *reason, size_t reason_b
 static bool load(cuda_api *api, char *reason, size_t reason_bytes) {
   const char *path = getenv("OUTRIDER_CUDA_DRIVER");
   if (!path || !path[0]) path = "libcuda.so.1";
+  if (!otr_can_load_libraries()) {
+    snprintf(reason, reason_bytes, "no CUDA driver: " OTR_CANNOT_LOAD);
+    return false;
+  }
   void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (!library) {
     const char *why = dlerror();

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "driver_library.h"
 #include "status.h"
 
 /* One instance a process: loaders and drivers are large, and some do not bear being opened and closed in turn. */
@@ -85,6 +86,7 @@ static otr_status open_library(void) {
   const char *name = getenv("OUTRIDER_VULKAN_DRIVER");
   if (!name || !name[0]) name = "libvulkan.so.1";
   if (shared.library) return OTR_STATUS_OK;
+  if (!otr_can_load_libraries()) return otr_fail(OTR_STATUS_NO_DEVICE, "no Vulkan loader: " OTR_CANNOT_LOAD);
   shared.library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
   if (!shared.library) return otr_fail(OTR_STATUS_NO_DEVICE, "no Vulkan loader: %s", dlerror());
   shared.instance.get = find_first(shared.library);
