@@ -241,7 +241,7 @@ END_TEST
 
 static void add(TCase *tests) {
   tcase_add_checked_fixture(tests, set_up, tear_down);
-  tcase_set_timeout(tests, 120);
+  tcase_set_timeout(tests, 600);
   tcase_add_test(tests, true_drivers_pass);
   tcase_add_test(tests, wrong_dot_products_are_switched_off);
   tcase_add_test(tests, wrong_rounding_is_refused);
