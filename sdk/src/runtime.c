@@ -208,17 +208,21 @@ static fit fit_of(const otr_backend *backend, int32_t index, const otr_device_in
 
 /** The device named; of several that a name fits the first in their order that can be opened. */
 static otr_status open_named(const checker *c, const char *wanted, bool skip, otr_device_info *info, otr_device **out) {
-  otr_status status = OTR_STATUS_OK;
+  otr_status first = OTR_STATUS_OK; /* failure, and why: looking at further devices has reasons of its own */
+  char why[OTR_DETAIL_BYTES];
   *out = NULL;
   for (fit f = FIT_NAME; f < FIT_NONE; f++)
     for (const otr_backend *const *b = otr_backends(); *b; b++)
       for (int32_t i = 0; i < (*b)->count(); i++) {
         describe(*b, i, info);
         if (fit_of(*b, i, info, wanted) != f) continue;
-        status = open_checked(c, *b, i, skip, info, out);
+        otr_status status = open_checked(c, *b, i, skip, info, out);
         if (status == OTR_STATUS_OK || status == OTR_STATUS_NO_MEMORY || f == FIT_NAME) return status;
+        if (first != OTR_STATUS_OK) continue;
+        first = status;
+        otr_detail_get(why);
       }
-  if (status != OTR_STATUS_OK) return status;
+  if (first != OTR_STATUS_OK) return otr_fail(first, "%s", why);
   return otr_fail(OTR_STATUS_NO_DEVICE, "there is no device \"%s\" in this build", wanted);
 }
 

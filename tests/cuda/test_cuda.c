@@ -125,6 +125,7 @@ static const char *const missing[][3] = {{"driver=11020", NULL, "too old: CUDA 1
                                          {"", "/nowhere/libcuda.so.1", "no CUDA driver: /nowhere/libcuda.so.1"}};
 
 START_TEST(missing_drivers_have_a_reason) {
+  setenv("OUTRIDER_VULKAN_DRIVER", "/nowhere/libvulkan.so.1", 1); /* whose reason is another */
   if (missing[_i][1]) setenv("OUTRIDER_CUDA_DRIVER", missing[_i][1], 1);
   check_missing(missing[_i][0], missing[_i][2]);
 }
