@@ -78,8 +78,9 @@ const cuda_api *cuda_api_get(char *reason, size_t reason_bytes) {
   reason[0] = 0;
   pthread_mutex_lock(&lock);
   if (!is_found) is_found = load(&found, reason, reason_bytes);
+  const cuda_api *api = is_found ? &found : NULL;
   pthread_mutex_unlock(&lock);
-  return is_found ? &found : NULL;
+  return api;
 }
 
 const char *cuda_error_name(const cuda_api *api, CUresult result) {
