@@ -202,19 +202,15 @@ START_TEST(allocations_of_the_self_check_may_fail) {
 }
 END_TEST
 
+static void add_tests(TCase *tests) {
+  tcase_add_checked_fixture(tests, model_make, model_drop);
+  tcase_set_timeout(tests, 0);
+  tcase_add_test(tests, nothing_is_allocated_after_creation);
+  tcase_add_test(tests, every_allocation_may_fail);
+  tcase_add_test(tests, allocations_of_the_self_check_may_fail);
+}
+
 int main(void) {
-  Suite *suite = suite_create("memory");
-  TCase *t = tcase_create("memory");
   fill_inputs();
-  tcase_add_checked_fixture(t, model_make, model_drop);
-  tcase_set_timeout(t, 0);
-  tcase_add_test(t, nothing_is_allocated_after_creation);
-  tcase_add_test(t, every_allocation_may_fail);
-  tcase_add_test(t, allocations_of_the_self_check_may_fail);
-  suite_add_tcase(suite, t);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  return suite_run("memory", add_tests);
 }

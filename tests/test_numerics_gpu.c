@@ -69,18 +69,14 @@ START_TEST(other_rounding_changes_nothing) {
 }
 END_TEST
 
+static void add_tests(TCase *tests) {
+  tcase_set_timeout(tests, 0);
+  tcase_add_test(tests, reciprocals_are_the_ieee_values);
+  tcase_add_test(tests, square_roots_are_the_ieee_values);
+  tcase_add_test(tests, estimates_may_be_off);
+  tcase_add_test(tests, other_rounding_changes_nothing);
+}
+
 int main(void) {
-  Suite *suite = suite_create("numerics_gpu");
-  TCase *c = tcase_create("proof");
-  tcase_set_timeout(c, 0);
-  tcase_add_test(c, reciprocals_are_the_ieee_values);
-  tcase_add_test(c, square_roots_are_the_ieee_values);
-  tcase_add_test(c, estimates_may_be_off);
-  tcase_add_test(c, other_rounding_changes_nothing);
-  suite_add_tcase(suite, c);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  return suite_run("numerics_gpu", add_tests);
 }
