@@ -73,8 +73,7 @@ static otr_status buffer_read(otr_device *device, const otr_buffer *buffer, size
   return near->buffer_read(cpu_of(device), buffer, offset, destination, bytes);
 }
 
-static void *buffer_host(otr_device *device, const otr_buffer *buffer) {
-  (void)device;
+static void *buffer_host(const otr_buffer *buffer) {
   (void)buffer;
   return NULL;
 }
@@ -88,22 +87,6 @@ static otr_placement placement(const otr_device *device, otr_weights weights) {
 }
 
 /* ---- layouts ----------------------------------------------------------------------------------------------------- */
-
-static size_t quantized_bytes(const otr_device *device, int32_t max_rows, int32_t k) {
-  return near->quantized_bytes(cpu_of(device), max_rows, k);
-}
-
-static size_t rounded_bytes(const otr_device *device, int32_t max_rows, int32_t k) {
-  return near->rounded_bytes(cpu_of(device), max_rows, k);
-}
-
-static size_t q16_bytes(const otr_device *device, int32_t max_rows, int32_t width) {
-  return near->q16_bytes(cpu_of(device), max_rows, width);
-}
-
-static size_t kv_page_bytes(const otr_device *device, const otr_kv_shape *shape) {
-  return near->kv_page_bytes(cpu_of(device), shape);
-}
 
 static otr_status quantized_read(otr_device *device, otr_ref quantized, int32_t max_rows, int32_t k, int32_t row,
                                  int8_t *q, float *scale, float *pow2e, int32_t *n_outliers, int32_t *outliers,
@@ -167,14 +150,12 @@ static void prepared_bytes(const otr_device *device, const otr_program *program,
 /* One submission, and a dispatch for each operation. */
 static otr_status submit(otr_device *device, otr_prepared *prepared, const otr_step *step, otr_step_result *result) {
   OTR_TRY(call("submit"));
+  cpu_of(device)->trace = device->trace;
+  cpu_of(device)->trace_user = device->trace_user;
   otr_status status = near->submit(cpu_of(device), prepared, step, result);
   result->submissions = 1;
   result->dispatches = (uint64_t)prepared->program.n_ops;
   return status;
-}
-
-static void set_trace(otr_device *device, otr_trace_fn trace, void *user) {
-  near->set_trace(cpu_of(device), trace, user);
 }
 
 /* ---- the self-check ---------------------------------------------------------------------------------------------- */
@@ -234,33 +215,36 @@ static void close_device(otr_device *device) {
   atomic_fetch_sub(&far.devices, 1);
 }
 
-static const otr_device_ops far_ops = {.close = close_device,
-                                       .buffer_create = buffer_create,
-                                       .buffer_import = buffer_import,
-                                       .buffer_destroy = buffer_destroy,
-                                       .buffer_write = buffer_write,
-                                       .buffer_read = buffer_read,
-                                       .buffer_host = buffer_host,
-                                       .quantized_bytes = quantized_bytes,
-                                       .rounded_bytes = rounded_bytes,
-                                       .q16_bytes = q16_bytes,
-                                       .kv_page_bytes = kv_page_bytes,
-                                       .quantized_read = quantized_read,
-                                       .rounded_read = rounded_read,
-                                       .q16_read = q16_read,
-                                       .kv_read = kv_read,
-                                       .kv_write = kv_write,
-                                       .kv_copy = kv_copy,
-                                       .prepare = prepare,
-                                       .prepared_destroy = prepared_destroy,
-                                       .prepared_bytes = prepared_bytes,
-                                       .submit = submit,
-                                       .set_trace = set_trace,
-                                       .placement = placement,
-                                       .demote = demote,
-                                       .proven = proven,
-                                       .set_proven = set_proven,
-                                       .cache_read = cache_read};
+static otr_device_ops far_ops;
+
+/** A CPU device's table; all but the sizes of its layouts goes through here first. */
+static void fill_table(const otr_device_ops *cpu_ops) {
+  if (near) return;
+  near = cpu_ops;
+  far_ops = *near;
+  far_ops.close = close_device;
+  far_ops.buffer_create = buffer_create;
+  far_ops.buffer_import = buffer_import;
+  far_ops.buffer_destroy = buffer_destroy;
+  far_ops.buffer_write = buffer_write;
+  far_ops.buffer_read = buffer_read;
+  far_ops.buffer_host = buffer_host;
+  far_ops.quantized_read = quantized_read;
+  far_ops.rounded_read = rounded_read;
+  far_ops.q16_read = q16_read;
+  far_ops.kv_read = kv_read;
+  far_ops.kv_write = kv_write;
+  far_ops.kv_copy = kv_copy;
+  far_ops.prepare = prepare;
+  far_ops.prepared_destroy = prepared_destroy;
+  far_ops.prepared_bytes = prepared_bytes;
+  far_ops.submit = submit;
+  far_ops.placement = placement;
+  far_ops.demote = demote;
+  far_ops.proven = proven;
+  far_ops.set_proven = set_proven;
+  far_ops.cache_read = cache_read;
+}
 
 static int32_t count(void) {
   return far.show_wrong ? FAR_DEVICES : FAR_WRONG;
@@ -290,8 +274,8 @@ static otr_status open_device(int32_t index, const otr_device_params *params, ot
     otr_memory_give_array(&far_memory, device, 1, sizeof *device);
     return status;
   }
-  near = device->cpu->ops;
-  device->base = (otr_device){&far_ops, params->memory, params->parallel};
+  fill_table(device->cpu->ops);
+  device->base = (otr_device){.ops = &far_ops, .memory = params->memory, .parallel = params->parallel};
   device->index = index;
   choose_kernels(device);
   far.opened_with = *params;

@@ -61,7 +61,7 @@ static otr_status linear_prepare(linear_bench *b, otr_rule rule) {
   size_t x_at = 0, y_at = x_at + rounded((size_t)b->m * (size_t)b->k * sizeof(float));
   size_t scale_at = y_at + rounded((size_t)b->m * (size_t)b->n * sizeof(float));
   size_t quantized_at = scale_at + rounded((size_t)b->n * sizeof(float));
-  size_t weights_at = quantized_at + rounded(ops->quantized_bytes(b->device, b->m, b->k));
+  size_t weights_at = quantized_at + rounded(ops->quantized_bytes(b->m, b->k));
   size_t one = rounded((size_t)b->n * (size_t)b->k);
   OTR_TRY(ops->buffer_create(b->device, weights_at + (size_t)b->n_linears * one, &b->buffer));
   OTR_TRY(upload(b, x_at, scale_at, weights_at));

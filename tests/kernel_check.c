@@ -144,7 +144,7 @@ static void check_storage(otr_device *device) {
   static uint16_t k[HALVES], v[HALVES], k_back[ALL], v_back[ALL];
   const otr_device_ops *ops = device->ops;
   const otr_kv_shape shape = {3, HEADS, DIM};
-  size_t bytes = ops->kv_page_bytes(device, &shape);
+  size_t bytes = ops->kv_page_bytes(&shape);
   otr_buffer *buffer;
   uint32_t state = 1;
   otr_data_f16(&state, k, 1, HALVES, HALVES, OTR_F16_EDGES);

@@ -301,9 +301,10 @@ START_TEST(stories_operations) {
   otr_session *s = kit_session(k.model, 512, 64);
   float *logits = malloc((size_t)n_ids * 512 * sizeof *logits);
   t.device = k.runtime->device;
-  t.device->ops->set_trace(t.device, trace, &t);
+  t.device->trace = trace;
+  t.device->trace_user = &t;
   ck_ok(otr_session_eval(s, ids, n_ids, logits));
-  t.device->ops->set_trace(t.device, NULL, NULL);
+  t.device->trace = NULL;
   note_k16(&t, s);
   free(logits);
   FILE *file = open_golden("contract_trace_stories260K.txt");

@@ -41,7 +41,7 @@ static const char *only;
 
 static places lay_out(otr_device *device, const trial *t) {
   size_t rows = (size_t)t->rows * (size_t)t->width * sizeof(float), row = (size_t)t->width * sizeof(float);
-  size_t bytes[N_PLACES] = {rows, rows, row, row, rows, device->ops->quantized_bytes(device, t->rows, t->width)};
+  size_t bytes[N_PLACES] = {rows, rows, row, row, rows, device->ops->quantized_bytes(t->rows, t->width)};
   places p = {{0}};
   for (int i = 0; i < N_PLACES; i++) p.at[i + 1] = (p.at[i] + bytes[i] + SPACE - 1) / SPACE * SPACE;
   return p;
@@ -191,16 +191,12 @@ START_TEST(sequences_are_the_references) {
 }
 END_TEST
 
+static void add_tests(TCase *tests) {
+  tcase_set_timeout(tests, 0);
+  tcase_add_loop_test(tests, sequences_are_the_references, 0, N_SEQUENCES);
+}
+
 int main(int argc, char **argv) {
   only = argc > 1 ? argv[1] : NULL;
-  Suite *suite = suite_create("fused");
-  TCase *c = tcase_create("sequences");
-  tcase_set_timeout(c, 0);
-  tcase_add_loop_test(c, sequences_are_the_references, 0, N_SEQUENCES);
-  suite_add_tcase(suite, c);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  return suite_run("fused", add_tests);
 }

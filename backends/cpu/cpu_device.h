@@ -20,8 +20,6 @@ struct otr_buffer {
 typedef struct otr_cpu_device {
   otr_device base;
   const otr_cpu_kernels *kernels;
-  otr_trace_fn trace;
-  void *trace_user;
 } otr_cpu_device;
 
 /** An operation with host addresses in place of references. */

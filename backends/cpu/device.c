@@ -66,32 +66,19 @@ static otr_status buffer_read(otr_device *device, const otr_buffer *buffer, size
   return OTR_STATUS_OK;
 }
 
-static void *buffer_host(otr_device *device, const otr_buffer *buffer) {
-  (void)device;
+static void *buffer_host(const otr_buffer *buffer) {
   return buffer->host;
 }
 
 /* ---- sizes and the canonical forms ------------------------------------------------------------------------------- */
 
-static size_t quantized_bytes(const otr_device *device, int32_t max_rows, int32_t k) {
-  (void)device;
-  return otr_quantized_bytes(max_rows, k);
-}
-
-static size_t rounded_bytes(const otr_device *device, int32_t max_rows, int32_t k) {
-  (void)device;
-  return otr_rounded_bytes(max_rows, k);
-}
-
-static size_t q16_bytes(const otr_device *device, int32_t max_rows, int32_t width) {
-  (void)device;
+static size_t q16_bytes(int32_t max_rows, int32_t width) {
   size_t bytes;
   if (!otr_size_mul((size_t)max_rows, (size_t)width * sizeof(uint16_t), &bytes)) return 0;
   return bytes;
 }
 
-static size_t kv_page_bytes(const otr_device *device, const otr_kv_shape *s) {
-  (void)device;
+static size_t kv_page_bytes(const otr_kv_shape *s) {
   size_t bytes;
   if (!otr_size_mul(otr_page_head_halves(s) * 2 * sizeof(uint16_t), (size_t)s->n_layers, &bytes) ||
       !otr_size_mul(bytes, (size_t)s->n_kv_heads, &bytes) || !otr_size_add(bytes, OTR_PAGE_SLACK, &bytes) ||
@@ -147,10 +134,6 @@ static otr_status kv_read(otr_device *device, const otr_kv_shape *s, otr_page pa
 }
 
 /** A page must stay finite whatever a state blob holds: exponent 31 is stored as ±65504, exponent 0 as +0. */
-static uint16_t clean_f16(uint16_t h) {
-  return (uint16_t)otr_f16_bits(otr_f16_value(h));
-}
-
 static otr_status kv_write(otr_device *device, const otr_kv_shape *s, otr_page page, int32_t layer, int32_t first,
                            int32_t n, const uint16_t *k, const uint16_t *v) {
   (void)device;
@@ -161,8 +144,8 @@ static otr_status kv_write(otr_device *device, const otr_kv_shape *s, otr_page p
     for (int32_t i = 0; i < n; i++) {
       size_t at = ((size_t)i * (size_t)s->n_kv_heads + (size_t)h) * (size_t)d;
       for (int32_t j = 0; j < d; j++) {
-        k_page[(size_t)j * OTR_CHUNK + (size_t)(first + i)] = clean_f16(k[at + (size_t)j]);
-        v_page[(size_t)(first + i) * (size_t)d + (size_t)j] = clean_f16(v[at + (size_t)j]);
+        k_page[(size_t)j * OTR_CHUNK + (size_t)(first + i)] = (uint16_t)otr_f16_clean(k[at + (size_t)j]);
+        v_page[(size_t)(first + i) * (size_t)d + (size_t)j] = (uint16_t)otr_f16_clean(v[at + (size_t)j]);
       }
     }
   }
@@ -170,7 +153,8 @@ static otr_status kv_write(otr_device *device, const otr_kv_shape *s, otr_page p
 }
 
 static otr_status kv_copy(otr_device *device, const otr_kv_shape *s, otr_page to, otr_page from) {
-  memcpy(otr_cpu_host(to), otr_cpu_host(from), kv_page_bytes(device, s));
+  (void)device;
+  memcpy(otr_cpu_host(to), otr_cpu_host(from), kv_page_bytes(s));
   return OTR_STATUS_OK;
 }
 
@@ -197,7 +181,7 @@ static void resolve_linear(otr_host_op *h, const otr_op_linear *o) {
 }
 
 static void resolve(otr_host_op *h, const otr_op *op, const otr_program *program) {
-  int32_t rows = op->rows == OTR_ROWS_LOGITS ? program->max_logits : program->max_rows;
+  int32_t rows = otr_rows_of(op->rows, program->max_rows, program->max_logits);
   h->op = op;
   switch (op->code) {
     case OTR_OP_EMBED:
@@ -363,12 +347,6 @@ static void prepared_bytes(const otr_device *base, const otr_program *given, uin
   *device_bytes = 0;
 }
 
-static void set_trace(otr_device *base, otr_trace_fn trace, void *user) {
-  otr_cpu_device *device = (otr_cpu_device *)base;
-  device->trace = trace;
-  device->trace_user = user;
-}
-
 static void close_device(otr_device *device) {
   if (device) otr_memory_give_array(device->memory, device, 1, sizeof(otr_cpu_device));
 }
@@ -381,8 +359,8 @@ static const otr_device_ops cpu_device_ops = {
     .buffer_write = buffer_write,
     .buffer_read = buffer_read,
     .buffer_host = buffer_host,
-    .quantized_bytes = quantized_bytes,
-    .rounded_bytes = rounded_bytes,
+    .quantized_bytes = otr_quantized_bytes,
+    .rounded_bytes = otr_rounded_bytes,
     .q16_bytes = q16_bytes,
     .kv_page_bytes = kv_page_bytes,
     .quantized_read = quantized_read,
@@ -395,14 +373,13 @@ static const otr_device_ops cpu_device_ops = {
     .prepared_destroy = prepared_destroy,
     .prepared_bytes = prepared_bytes,
     .submit = otr_cpu_submit,
-    .set_trace = set_trace,
 };
 
 otr_status otr_cpu_device_open(const otr_cpu_kernels *kernels, const otr_device_params *params, otr_device **out) {
   *out = NULL;
   otr_cpu_device *device = otr_memory_take_array(params->memory, 1, sizeof *device);
   if (!device) return OTR_STATUS_NO_MEMORY;
-  device->base = (otr_device){&cpu_device_ops, params->memory, params->parallel};
+  device->base = (otr_device){.ops = &cpu_device_ops, .memory = params->memory, .parallel = params->parallel};
   device->kernels = kernels;
   *out = &device->base;
   return OTR_STATUS_OK;

@@ -24,7 +24,7 @@ static bool is_row_wise(const otr_op *op) {
 }
 
 static int32_t rows_of(const otr_op *op, const otr_step *step) {
-  return op->rows == OTR_ROWS_LOGITS ? step->n_logits : step->n_rows;
+  return otr_rows_of(op->rows, step->n_rows, step->n_logits);
 }
 
 /** Row `position + offset` of a table of positions; what lies beyond it never comes so far. */
@@ -334,26 +334,6 @@ static void resolve_pages(otr_prepared *p) {
   }
 }
 
-static void trace_op(otr_cpu_device *device, const otr_host_op *h, const otr_step *step) {
-  int32_t rows = rows_of(h->op, step);
-  const otr_op *op = h->op;
-  if (op->code == OTR_OP_LINEAR || op->code == OTR_OP_LINEAR16) {
-    const otr_op_linear *o = op->code == OTR_OP_LINEAR ? &op->u.linear : &op->u.linear16;
-    for (int32_t i = 0; i < o->n_parts; i++)
-      device->trace(device->trace_user, op, otr_op_name(op->code), h->part_out[i], rows, o->part[i].w.n);
-    return;
-  }
-  int32_t width = 0;
-  if (op->code == OTR_OP_EMBED) width = op->u.embed.width;
-  if (op->code == OTR_OP_POSITION) width = op->u.position.width;
-  if (op->code == OTR_OP_NORM) width = op->u.norm.width * op->u.norm.groups;
-  if (op->code == OTR_OP_ATTENTION) width = op->u.attention.n_heads * op->u.attention.head_dim;
-  if (op->code == OTR_OP_GLU) width = op->u.glu.width;
-  if (op->code == OTR_OP_ACT) width = op->u.act.width;
-  if (op->code == OTR_OP_ADD) width = op->u.add.width;
-  device->trace(device->trace_user, op, otr_op_name(op->code), h->out, rows, width);
-}
-
 /** Runs the operations from p->at on that go together; returns how many. */
 static int32_t run_some(otr_prepared *p) {
   otr_parallel *parallel = p->device->base.parallel;
@@ -370,29 +350,15 @@ static int32_t run_some(otr_prepared *p) {
     otr_quantize_batch(&p->workers[0].found, &p->ops[p->at].quantized, p->ops[p->at].x, op->u.quantize.rule, m);
     otr_float_mode_leave(mode);
   } else {
-    while (!p->device->trace && p->at + p->n_chain < p->program.n_ops && is_row_wise(p->ops[p->at + p->n_chain].op) &&
-           p->ops[p->at + p->n_chain].op->rows == op->rows)
+    while (!p->device->base.trace && p->at + p->n_chain < p->program.n_ops &&
+           is_row_wise(p->ops[p->at + p->n_chain].op) && p->ops[p->at + p->n_chain].op->rows == op->rows)
       p->n_chain++;
     otr_parallel_run(parallel, (m + OTR_ROW_BLOCK - 1) / OTR_ROW_BLOCK, chain_task, p);
   }
   return p->n_chain;
 }
 
-static void count_activations(const otr_prepared *p, otr_step_result *result) {
-  for (int32_t i = 0; i < p->program.n_ops; i++) {
-    const otr_op *op = p->ops[i].op;
-    if (op->code == OTR_OP_QUANTIZE) result->activations += (uint64_t)rows_of(op, p->step) * (uint64_t)op->u.quantize.k;
-  }
-}
-
-static bool is_cancelled(const otr_step *step) {
-  for (int32_t i = 0; i < step->n_cancel; i++)
-    if (atomic_load_explicit(step->cancel[i], memory_order_relaxed)) return true;
-  return false;
-}
-
 otr_status otr_cpu_submit(otr_device *base, otr_prepared *p, const otr_step *step, otr_step_result *result) {
-  otr_cpu_device *device = (otr_cpu_device *)base;
   int32_t threads = otr_parallel_threads(base->parallel);
   OTR_TRY(otr_parallel_begin(base->parallel));
   for (int32_t t = 0; t < threads; t++) {
@@ -404,12 +370,11 @@ otr_status otr_cpu_submit(otr_device *base, otr_prepared *p, const otr_step *ste
   p->step = step;
   resolve_pages(p);
   for (p->at = 0; p->at < p->program.n_ops;) {
-    if (is_cancelled(step)) {
-      status = otr_fail(OTR_STATUS_CANCELLED, "cancelled");
-      break;
-    }
+    status = otr_step_check_cancel(step);
+    if (status != OTR_STATUS_OK) break;
     int32_t done = run_some(p);
-    if (device->trace) trace_op(device, &p->ops[p->at], step);
+    if (base->trace) status = otr_device_trace(base, p->ops[p->at].op, rows_of(p->ops[p->at].op, step));
+    if (status != OTR_STATUS_OK) break;
     p->at += done;
   }
   otr_parallel_end(base->parallel);
@@ -419,6 +384,6 @@ otr_status otr_cpu_submit(otr_device *base, otr_prepared *p, const otr_step *ste
     result->saturations += p->workers[t].found.saturations;
     result->outliers += p->workers[t].found.outliers;
   }
-  count_activations(p, result);
+  result->activations = otr_step_activations(&p->program, step);
   return status;
 }

@@ -127,36 +127,9 @@ static void describe(int32_t index, otr_device_info *info) {
 
 /* ---- opening ----------------------------------------------------------------------------------------------------- */
 
-static size_t quantized_bytes(const otr_device *device, int32_t max_rows, int32_t k) {
-  (void)device;
-  return cuda_quantized_bytes(max_rows, k);
-}
-
-static size_t rounded_bytes(const otr_device *device, int32_t max_rows, int32_t k) {
-  (void)device;
-  return cuda_rounded_bytes(max_rows, k);
-}
-
-static size_t q16_bytes(const otr_device *device, int32_t max_rows, int32_t width) {
-  (void)device;
-  return cuda_q16_bytes(max_rows, width);
-}
-
-static size_t kv_page_bytes(const otr_device *device, const otr_kv_shape *shape) {
-  (void)device;
-  return cuda_kv_page_bytes(shape);
-}
-
-static void *buffer_host(otr_device *device, const otr_buffer *buffer) {
-  (void)device;
+static void *buffer_host(const otr_buffer *buffer) {
   (void)buffer;
   return NULL;
-}
-
-static void set_trace(otr_device *base, otr_trace_fn trace, void *user) {
-  cuda_device *d = (cuda_device *)base;
-  d->trace = trace;
-  d->trace_user = user;
 }
 
 static bool demote(otr_device *base, otr_op_code code, const char *why) {
@@ -192,10 +165,10 @@ static const otr_device_ops device_ops = {
     .buffer_write = cuda_buffer_write,
     .buffer_read = cuda_buffer_read,
     .buffer_host = buffer_host,
-    .quantized_bytes = quantized_bytes,
-    .rounded_bytes = rounded_bytes,
-    .q16_bytes = q16_bytes,
-    .kv_page_bytes = kv_page_bytes,
+    .quantized_bytes = cuda_quantized_bytes,
+    .rounded_bytes = cuda_rounded_bytes,
+    .q16_bytes = cuda_q16_bytes,
+    .kv_page_bytes = cuda_kv_page_bytes,
     .quantized_read = cuda_quantized_read,
     .rounded_read = cuda_rounded_read,
     .q16_read = cuda_q16_read,
@@ -206,7 +179,6 @@ static const otr_device_ops device_ops = {
     .prepared_destroy = cuda_prepared_destroy,
     .prepared_bytes = cuda_prepared_bytes,
     .submit = cuda_submit,
-    .set_trace = set_trace,
     .placement = cuda_placement,
     .demote = demote,
 };
@@ -226,7 +198,7 @@ static otr_status open_device(int32_t index, const otr_device_params *params, ot
   *out = NULL;
   cuda_device *d = otr_memory_take_array(params->memory, 1, sizeof *d);
   if (!d) return OTR_STATUS_NO_MEMORY;
-  d->base = (otr_device){&device_ops, params->memory, params->parallel};
+  d->base = (otr_device){.ops = &device_ops, .memory = params->memory, .parallel = params->parallel};
   d->max_submit_ms = params->max_submit_ms;
   atomic_init(&d->lost, 0);
   pthread_mutex_init(&d->staging.lock, NULL);

@@ -57,8 +57,6 @@ typedef struct cuda_device {
   int32_t max_submit_ms;
   uint32_t demoted; /* bit of each operation whose fast variant is off */
   atomic_int lost;
-  otr_trace_fn trace;
-  void *trace_user;
 } cuda_device;
 
 /** Status of a driver call's result; not OK: with the detail "cuda:0: <call>: CUDA_ERROR_...". */

@@ -103,10 +103,6 @@ void cuda_kv_get(const otr_kv_shape *s, const void *layer_bytes, int32_t first, 
   }
 }
 
-static uint16_t clean_f16(uint16_t h) {
-  return (uint16_t)otr_f16_bits(otr_f16_value(h));
-}
-
 void cuda_kv_put(const otr_kv_shape *s, void *layer_bytes, int32_t first, int32_t n, const uint16_t *k,
                  const uint16_t *v) {
   size_t d = (size_t)s->head_dim;
@@ -115,8 +111,8 @@ void cuda_kv_put(const otr_kv_shape *s, void *layer_bytes, int32_t first, int32_
     uint16_t *values = keys + head_halves(s) + (size_t)first * d;
     for (size_t i = 0; i < (size_t)n; i++) {
       size_t at = (i * (size_t)s->n_kv_heads + (size_t)h) * d;
-      for (size_t j = 0; j < d; j++) keys[j * OTR_CHUNK + (size_t)first + i] = clean_f16(k[at + j]);
-      for (size_t j = 0; j < d; j++) values[i * d + j] = clean_f16(v[at + j]);
+      for (size_t j = 0; j < d; j++) keys[j * OTR_CHUNK + (size_t)first + i] = (uint16_t)otr_f16_clean(k[at + j]);
+      for (size_t j = 0; j < d; j++) values[i * d + j] = (uint16_t)otr_f16_clean(v[at + j]);
     }
   }
 }

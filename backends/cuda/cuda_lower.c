@@ -440,7 +440,7 @@ otr_status cuda_lower(const cuda_lowering *l, const otr_op *op, int32_t rows, in
   lowering w = {.l = l,
                 .op = op,
                 .rows = rows,
-                .max_rows = op->rows == OTR_ROWS_LOGITS ? l->program->max_logits : l->program->max_rows,
+                .max_rows = otr_rows_of(op->rows, l->program->max_rows, l->program->max_logits),
                 .head = head_of(l, op),
                 .emit = emit,
                 .user = user};
@@ -455,7 +455,7 @@ size_t cuda_scratch_bytes(const cuda_caps *caps, const otr_program *program) {
   size_t most = 0;
   for (int32_t i = 0; i < program->n_ops; i++) {
     const otr_op *op = &program->ops[i];
-    int32_t max_rows = op->rows == OTR_ROWS_LOGITS ? program->max_logits : program->max_rows;
+    int32_t max_rows = otr_rows_of(op->rows, program->max_rows, program->max_logits);
     size_t bytes = 0;
     if (op->code == OTR_OP_ATTENTION) bytes = attention_scratch(program, &op->u.attention);
     if (op->code == OTR_OP_LINEAR) bytes = linear_scratch(caps, &op->u.linear, max_rows);

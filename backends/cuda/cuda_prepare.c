@@ -45,7 +45,7 @@ void cuda_prepared_bytes(const otr_device *base, const otr_program *program, uin
 /* ---- what the host reads ----------------------------------------------------------------------------------------- */
 
 int32_t cuda_result_rows(const otr_prepared *p, int32_t n_rows, int32_t n_logits) {
-  return p->program.result_rows == OTR_ROWS_LOGITS ? n_logits : n_rows;
+  return otr_rows_of(p->program.result_rows, n_rows, n_logits);
 }
 
 otr_status cuda_fetch(cuda_device *d, otr_prepared *p, int32_t n_rows, int32_t n_logits) {
@@ -71,7 +71,7 @@ static otr_status capture_launch(void *user, const cuda_launch *launch) {
 static otr_status capture_pass(capture *c, otr_prepared *p, int32_t n_rows, int32_t n_logits) {
   for (int32_t i = 0, n = 1; i < p->program.n_ops; i += n) {
     const otr_op *op = &p->program.ops[i];
-    int32_t rows = cuda_rows_of(op, n_rows, n_logits);
+    int32_t rows = otr_rows_of(op->rows, n_rows, n_logits);
     n = 1;
     if (rows > 0) OTR_TRY(cuda_lower(&p->lowering, op, rows, 1, &n, capture_launch, c));
   }
@@ -106,7 +106,7 @@ static otr_status count_launch(void *user, const cuda_launch *launch) {
 static otr_status check_operations(const otr_prepared *p) {
   for (int32_t i = 0, n = 1; i < p->program.n_ops; i += n) {
     const otr_op *op = &p->program.ops[i];
-    int32_t rows = cuda_rows_of(op, p->program.max_rows, p->program.max_logits);
+    int32_t rows = otr_rows_of(op->rows, p->program.max_rows, p->program.max_logits);
     n = 1;
     if (rows > 0) OTR_TRY(cuda_lower(&p->lowering, op, rows, 1, &n, count_launch, NULL));
   }
@@ -136,7 +136,7 @@ static otr_status make_ready(cuda_device *d, otr_prepared *p, size_t at_given, s
                                 .scratch = p->memory + at_scratch,
                                 .demoted = d->demoted};
   OTR_TRY(check_operations(p));
-  if (p->width == 0 || p->program.n_ops == 1 || d->trace) return OTR_STATUS_OK;
+  if (p->width == 0 || p->program.n_ops == 1 || d->base.trace) return OTR_STATUS_OK;
   return cuda_graph_make(d, p, 1, p->program.max_logits > 0, &p->graph[0]);
 }
 

@@ -43,10 +43,6 @@ static inline struct cuda_found *cuda_found_of(const otr_prepared *p) {
   return (struct cuda_found *)(void *)(p->block + CUDA_AT_FOUND);
 }
 
-static inline int32_t cuda_rows_of(const otr_op *op, int32_t n_rows, int32_t n_logits) {
-  return op->rows == OTR_ROWS_LOGITS ? n_logits : n_rows;
-}
-
 /* cuda_step.c */
 /** Most bytes of a program's step block. */
 size_t cuda_block_bytes(const otr_prepared *p);
@@ -64,9 +60,5 @@ otr_status cuda_graph_make(cuda_device *d, otr_prepared *p, int32_t n_rows, int3
 
 /* cuda_submit.c */
 otr_status cuda_launch_kernel(cuda_device *d, const cuda_launch *launch);
-
-/* cuda_trace.c */
-/** Calls the trace for an operation that has just been run. */
-otr_status cuda_trace_op(cuda_device *d, const otr_op *op, int32_t rows);
 
 #endif

@@ -2,8 +2,8 @@
 /* A pass. Few rows: a captured graph, launched once. Many rows: launches one by one, cut into submissions that keep the
  * GPU no longer than they may; between two of them others have their turn and cancel flags are looked at. */
 #include <string.h>
-#include <time.h>
 
+#include "clock.h"
 #include "cuda_prepared.h"
 #include "float_mode.h"
 #include "status.h"
@@ -18,18 +18,6 @@ typedef struct pass {
   int32_t launches, budget; /* since the last submission was waited for; and how many it may be */
   double begin;
 } pass;
-
-static double now_seconds(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static otr_status check_cancel(const otr_step *step) {
-  for (int32_t i = 0; i < step->n_cancel; i++)
-    if (atomic_load_explicit(step->cancel[i], memory_order_relaxed)) return otr_fail(OTR_STATUS_CANCELLED, "cancelled");
-  return OTR_STATUS_OK;
-}
 
 otr_status cuda_launch_kernel(cuda_device *d, const cuda_launch *l) {
   void *arguments = NULL;
@@ -60,12 +48,12 @@ static otr_status finish(pass *s) {
   cuda_device *d = s->device;
   CUDA_TRY(d, cuStreamSynchronize(d->stream));
   if (s->launches > 0) {
-    s->prepared->row_seconds = (now_seconds() - s->begin) / (double)s->launches / (double)s->step->n_rows;
+    s->prepared->row_seconds = (otr_clock_seconds() - s->begin) / (double)s->launches / (double)s->step->n_rows;
     s->result->submissions++;
   }
   s->budget = next_budget(s);
   s->launches = 0;
-  s->begin = now_seconds();
+  s->begin = otr_clock_seconds();
   return OTR_STATUS_OK;
 }
 
@@ -73,7 +61,7 @@ static otr_status launch(void *user, const cuda_launch *l) {
   pass *s = user;
   if (s->launches >= s->budget) {
     OTR_TRY(finish(s));
-    OTR_TRY(check_cancel(s->step));
+    OTR_TRY(otr_step_check_cancel(s->step));
   }
   OTR_TRY(cuda_launch_kernel(s->device, l));
   s->launches++;
@@ -84,16 +72,16 @@ static otr_status launch(void *user, const cuda_launch *l) {
 static otr_status run_launches(pass *s) {
   cuda_device *d = s->device;
   otr_prepared *p = s->prepared;
-  s->begin = now_seconds();
+  s->begin = otr_clock_seconds();
   s->budget = next_budget(s);
   for (int32_t i = 0, n = 1; i < p->program.n_ops; i += n) {
     const otr_op *op = &p->program.ops[i];
-    int32_t rows = cuda_rows_of(op, s->step->n_rows, s->step->n_logits);
+    int32_t rows = otr_rows_of(op->rows, s->step->n_rows, s->step->n_logits);
     n = 1;
-    if (rows > 0) OTR_TRY(cuda_lower(&p->lowering, op, rows, d->trace == NULL, &n, launch, s));
-    if (!d->trace) continue;
+    if (rows > 0) OTR_TRY(cuda_lower(&p->lowering, op, rows, d->base.trace == NULL, &n, launch, s));
+    if (!d->base.trace) continue;
     OTR_TRY(finish(s));
-    OTR_TRY(cuda_trace_op(d, op, rows));
+    OTR_TRY(otr_device_trace(&d->base, op, rows));
   }
   OTR_TRY(cuda_fetch(d, p, s->step->n_rows, s->step->n_logits));
   return finish(s);
@@ -111,7 +99,7 @@ static otr_status find_graph(pass *s, cuda_graph **out) {
   *out = NULL;
   p->last_rows = n_rows;
   p->last_logits = n_logits;
-  if (n_rows > CUDA_FEW_ROWS || s->device->trace) return OTR_STATUS_OK;
+  if (n_rows > CUDA_FEW_ROWS || s->device->base.trace) return OTR_STATUS_OK;
   for (cuda_graph *g = p->graph; g < p->graph + CUDA_GRAPHS; g++) {
     if (g->exec && g->n_rows == n_rows && g->n_logits == n_logits) *out = g;
     if (!g->exec || (oldest->exec && g->used < oldest->used)) oldest = g;
@@ -153,12 +141,7 @@ static void read_results(const pass *s) {
   s->result->nonfinite_layer = found->nonfinite_layer;
   s->result->saturations = found->saturations;
   s->result->outliers = found->outliers;
-  for (int32_t i = 0; i < g->n_ops; i++) {
-    const otr_op *op = &g->ops[i];
-    if (op->code != OTR_OP_QUANTIZE) continue;
-    int32_t rows = cuda_rows_of(op, s->step->n_rows, s->step->n_logits);
-    s->result->activations += (uint64_t)rows * (uint64_t)op->u.quantize.k;
-  }
+  s->result->activations = otr_step_activations(g, s->step);
   if (p->result && cuda_result_rows(p, s->step->n_rows, s->step->n_logits) == 1)
     cuda_result_is(s->device, g->result.buffer, g->result.offset, g->result_row_bytes, p->result);
 }
@@ -170,7 +153,7 @@ otr_status cuda_submit(otr_device *base, otr_prepared *p, const otr_step *step, 
   pass s = {.device = d, .prepared = p, .step = step, .result = result};
   p->passes++;
   cuda_result_is(d, NULL, 0, 0, NULL);
-  OTR_TRY(check_cancel(step));
+  OTR_TRY(otr_step_check_cancel(step));
   OTR_TRY(cuda_pack_step(p, step, &block_bytes));
   if (step->embedding && p->width > 0)
     OTR_TRY(

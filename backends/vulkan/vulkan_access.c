@@ -65,9 +65,8 @@ otr_status vulkan_q16_read(otr_device *device, otr_ref ref, int32_t width, int32
 
 /* ---- KV pages ---------------------------------------------------------------------------------------------------- */
 
-size_t vulkan_kv_page_bytes(const otr_device *device, const otr_kv_shape *shape) {
+size_t vulkan_kv_page_bytes(const otr_kv_shape *shape) {
   size_t bytes;
-  (void)device;
   if (!otr_size_mul(vulkan_kv_layer_bytes(shape), (size_t)shape->n_layers, &bytes)) return 0;
   return bytes;
 }
@@ -93,5 +92,5 @@ otr_status vulkan_kv_write(otr_device *device, const otr_kv_shape *shape, otr_pa
 }
 
 otr_status vulkan_kv_copy(otr_device *device, const otr_kv_shape *shape, otr_page to, otr_page from) {
-  return vulkan_buffer_copy((vulkan_device *)device, to, from, vulkan_kv_page_bytes(device, shape));
+  return vulkan_buffer_copy((vulkan_device *)device, to, from, vulkan_kv_page_bytes(shape));
 }

@@ -35,30 +35,8 @@ static otr_status buffer_read(otr_device *device, const otr_buffer *buffer, size
   return vulkan_buffer_copy_out((vulkan_device *)device, buffer, offset, destination, bytes);
 }
 
-static void *buffer_host(otr_device *device, const otr_buffer *buffer) {
-  (void)device;
+static void *buffer_host(const otr_buffer *buffer) {
   return vulkan_buffer_host(buffer);
-}
-
-static size_t quantized_bytes(const otr_device *device, int32_t max_rows, int32_t k) {
-  (void)device;
-  return vulkan_quantized_bytes(max_rows, k);
-}
-
-static size_t rounded_bytes(const otr_device *device, int32_t max_rows, int32_t k) {
-  (void)device;
-  return vulkan_rounded_bytes(max_rows, k);
-}
-
-static size_t q16_bytes(const otr_device *device, int32_t max_rows, int32_t width) {
-  (void)device;
-  return vulkan_q16_bytes(max_rows, width);
-}
-
-static void set_trace(otr_device *device, otr_trace_fn trace, void *user) {
-  vulkan_device *d = (vulkan_device *)device;
-  d->trace = trace;
-  d->trace_user = user;
 }
 
 static otr_placement placement(const otr_device *device, otr_weights weights) {
@@ -109,9 +87,9 @@ static const otr_device_ops vulkan_device_ops = {
     .buffer_write = buffer_write,
     .buffer_read = buffer_read,
     .buffer_host = buffer_host,
-    .quantized_bytes = quantized_bytes,
-    .rounded_bytes = rounded_bytes,
-    .q16_bytes = q16_bytes,
+    .quantized_bytes = vulkan_quantized_bytes,
+    .rounded_bytes = vulkan_rounded_bytes,
+    .q16_bytes = vulkan_q16_bytes,
     .kv_page_bytes = vulkan_kv_page_bytes,
     .quantized_read = vulkan_quantized_read,
     .rounded_read = vulkan_rounded_read,
@@ -123,7 +101,6 @@ static const otr_device_ops vulkan_device_ops = {
     .prepared_destroy = vulkan_prepared_destroy,
     .prepared_bytes = vulkan_prepared_bytes,
     .submit = vulkan_submit,
-    .set_trace = set_trace,
     .placement = placement,
     .demote = demote,
     .proven = vulkan_proven,
@@ -244,7 +221,7 @@ otr_status vulkan_device_open(const vulkan_instance *instance, VkPhysicalDevice 
   *out = NULL;
   vulkan_device *d = otr_memory_take_array(params->memory, 1, sizeof *d);
   if (!d) return OTR_STATUS_NO_MEMORY;
-  d->base = (otr_device){&vulkan_device_ops, params->memory, params->parallel};
+  d->base = (otr_device){.ops = &vulkan_device_ops, .memory = params->memory, .parallel = params->parallel};
   d->instance = instance;
   d->physical = physical;
   d->traits = *traits;

@@ -101,8 +101,6 @@ typedef struct vulkan_device {
 
   bool holds_instance;
   vulkan_mirror mirror;
-  otr_trace_fn trace;
-  void *trace_user;
 } vulkan_device;
 
 /* ---- vulkan_memory.c, vulkan_transfer.c -------------------------------------------------------------------------- */
@@ -151,7 +149,7 @@ void vulkan_prepared_destroy(otr_device *device, otr_prepared *prepared);
 void vulkan_prepared_bytes(const otr_device *device, const otr_program *program, uint64_t *host, uint64_t *bytes);
 otr_status vulkan_submit(otr_device *device, otr_prepared *prepared, const otr_step *step, otr_step_result *result);
 
-size_t vulkan_kv_page_bytes(const otr_device *device, const otr_kv_shape *shape);
+size_t vulkan_kv_page_bytes(const otr_kv_shape *shape);
 otr_status vulkan_quantized_read(otr_device *device, otr_ref ref, int32_t max_rows, int32_t k, int32_t row, int8_t *q,
                                  float *scale, float *pow2e, int32_t *n_outliers, int32_t *outliers, uint16_t *x16);
 otr_status vulkan_rounded_read(otr_device *device, otr_ref ref, int32_t max_rows, int32_t k, int32_t row, uint16_t *x16,

@@ -134,10 +134,6 @@ void vulkan_kv_get(const otr_kv_shape *shape, const void *layer_bytes, int32_t f
     }
 }
 
-static uint16_t clean_f16(uint16_t h) {
-  return (uint16_t)otr_f16_bits(otr_f16_value(h));
-}
-
 void vulkan_kv_put(const otr_kv_shape *shape, void *layer_bytes, int32_t first, int32_t n, const uint16_t *k,
                    const uint16_t *v) {
   size_t heads = (size_t)shape->n_kv_heads, dim = (size_t)shape->head_dim, at = 0;
@@ -145,8 +141,8 @@ void vulkan_kv_put(const otr_kv_shape *shape, void *layer_bytes, int32_t first, 
     for (size_t h = 0; h < heads; h++) {
       uint16_t *head = (uint16_t *)layer_bytes + h * head_halves(shape);
       for (size_t d = 0; d < dim; d++, at++) {
-        head[key_half(i, d)] = clean_f16(k[at]);
-        head[value_half(shape, i, d)] = clean_f16(v[at]);
+        head[key_half(i, d)] = (uint16_t)otr_f16_clean(k[at]);
+        head[value_half(shape, i, d)] = (uint16_t)otr_f16_clean(v[at]);
       }
     }
 }

@@ -42,7 +42,7 @@ static uint32_t ceil_div(uint64_t a, uint64_t b) {
 
 static uint32_t max_rows_of(const lowering *w) {
   const otr_program *p = w->l->program;
-  return (uint32_t)(w->op->rows == OTR_ROWS_LOGITS ? p->max_logits : p->max_rows);
+  return (uint32_t)otr_rows_of(w->op->rows, p->max_rows, p->max_logits);
 }
 
 static uint32_t threads_of_row(const lowering *w, int32_t width) {

@@ -33,7 +33,7 @@ static bool wants_mirror(const vulkan_device *d, const otr_program *program, boo
 }
 
 static size_t mirror_bytes(const otr_program *program) {
-  int32_t rows = program->result_rows == OTR_ROWS_LOGITS ? program->max_logits : program->max_rows;
+  int32_t rows = otr_rows_of(program->result_rows, program->max_rows, program->max_logits);
   return program->result_row_bytes * (size_t)rows;
 }
 
@@ -254,7 +254,7 @@ static otr_status make(otr_prepared *p) {
   if (!lay_out(p, p->n_counted))
     return otr_fail(OTR_STATUS_UNSUPPORTED, "%d rows a pass are more than a shader of this device sees at once",
                     p->program.max_rows);
-  if (p->attends && vulkan_kv_page_bytes(&d->base, &p->program.kv) > d->caps.max_operand_bytes / 2)
+  if (p->attends && vulkan_kv_page_bytes(&p->program.kv) > d->caps.max_operand_bytes / 2)
     return otr_fail(OTR_STATUS_UNSUPPORTED, "a KV page is larger than what a shader of this device sees at once");
   OTR_TRY(vulkan_buffer_take(d, VULKAN_MEMORY_CONTROL, p->at.bytes, &p->control));
   write_head(p);

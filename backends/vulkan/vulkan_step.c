@@ -108,7 +108,7 @@ static otr_status list_pages(otr_prepared *p, const otr_step *s, int32_t last, s
 }
 
 static otr_status put_pages(otr_prepared *p, const otr_step *s, uint32_t *most) {
-  size_t page_bytes = vulkan_kv_page_bytes(&p->device->base, &p->program.kv);
+  size_t page_bytes = vulkan_kv_page_bytes(&p->program.kv);
   uint32_t *own = words_at(p, p->at.row_page);
   *most = 0;
   if (!p->attends || !s->page_table) return OTR_STATUS_OK;

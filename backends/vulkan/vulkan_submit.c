@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A pass: one submission for few rows; for many as many as it takes to keep each short. */
 #include <string.h>
-#include <time.h>
 
+#include "clock.h"
 #include "float_mode.h"
 #include "shaders/step.glsl"
 #include "status.h"
@@ -11,24 +11,12 @@
 /* Part of the longest submission that is aimed at: measured times waver. */
 #define AIM 0.6
 
-static double now_seconds(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static otr_status check_cancel(const otr_step *step) {
-  for (int32_t i = 0; i < step->n_cancel; i++)
-    if (atomic_load_explicit(step->cancel[i], memory_order_relaxed)) return otr_fail(OTR_STATUS_CANCELLED, "cancelled");
-  return OTR_STATUS_OK;
-}
-
 static otr_status send(otr_prepared *p, const VkCommandBuffer *commands, uint32_t n, otr_step_result *result,
                        double *seconds) {
-  double start = now_seconds();
+  double start = otr_clock_seconds();
   result->submissions++;
   OTR_TRY(vulkan_submit_wait(p->device, commands, n, p->fence));
-  *seconds = now_seconds() - start;
+  *seconds = otr_clock_seconds() - start;
   return OTR_STATUS_OK;
 }
 
@@ -67,7 +55,7 @@ static otr_status run_pieces(otr_prepared *p, const otr_step *step, int32_t inde
     double fits = e->seconds > 0 ? budget / e->seconds : 1, seconds;
     n = e->now[1] - base;
     if (e->groups[1].scale != VULKAN_FIXED && fits < n) n = fits < 1 ? 1 : (uint32_t)fits;
-    OTR_TRY(check_cancel(step));
+    OTR_TRY(otr_step_check_cancel(step));
     vulkan_put_groups(p, index, base, n);
     OTR_TRY(send(p, commands, 2, result, &seconds));
     result->dispatches++;
@@ -105,7 +93,7 @@ static otr_status run_many(otr_prepared *p, const otr_step *step, otr_step_resul
   double budget = AIM * p->device->max_submit_seconds, seconds;
   batch b = {0};
   for (; b.first < p->n_entries; b.first += b.n) {
-    OTR_TRY(check_cancel(step));
+    OTR_TRY(otr_step_check_cancel(step));
     collect(p, budget, &b, result);
     if (b.n_commands > 0) {
       OTR_TRY(send(p, p->batch, b.n_commands, result, &seconds));
@@ -126,16 +114,12 @@ static void read_found(const otr_prepared *p, const otr_step *step, otr_step_res
   if (found[FOUND_LAYER] != FOUND_NO_LAYER) result->nonfinite_layer = (int32_t)found[FOUND_LAYER] - 1;
   result->saturations = found[FOUND_SATURATIONS];
   result->outliers = found[FOUND_OUTLIERS];
-  for (int32_t i = 0; i < p->program.n_ops; i++) {
-    const otr_op *op = &p->program.ops[i];
-    int32_t rows = op->rows == OTR_ROWS_LOGITS ? step->n_logits : step->n_rows;
-    if (op->code == OTR_OP_QUANTIZE) result->activations += (uint64_t)rows * (uint64_t)op->u.quantize.k;
-  }
+  result->activations = otr_step_activations(&p->program, step);
 }
 
 static void set_mirror(const otr_prepared *p, const otr_step *step) {
   const otr_program *g = &p->program;
-  int32_t rows = g->result_rows == OTR_ROWS_LOGITS ? step->n_logits : step->n_rows;
+  int32_t rows = otr_rows_of(g->result_rows, step->n_rows, step->n_logits);
   if (!p->mirror) return;
   p->device->mirror = (vulkan_mirror){.buffer = g->result.buffer,
                                       .offset = g->result.offset,
@@ -151,7 +135,7 @@ static bool is_few(const otr_prepared *p, const otr_step *step) {
 }
 
 static otr_status run(otr_prepared *p, const otr_step *step, otr_step_result *result) {
-  OTR_TRY(check_cancel(step));
+  OTR_TRY(otr_step_check_cancel(step));
   OTR_TRY(vulkan_step_write(p, step));
   OTR_TRY(is_few(p, step) ? run_few(p, result) : run_many(p, step, result));
   read_found(p, step, result);
@@ -159,69 +143,6 @@ static otr_status run(otr_prepared *p, const otr_step *step, otr_step_result *re
 }
 
 /* ---- traces ------------------------------------------------------------------------------------------------------ */
-
-/** An operation's outputs that are f32. Returns their number. */
-static int32_t outputs_of(const otr_op *op, otr_ref out[OTR_LINEAR_PARTS], int32_t width[OTR_LINEAR_PARTS]) {
-  int32_t n = 1;
-  out[0] = (otr_ref){NULL, 0};
-  width[0] = 0;
-  switch (op->code) {
-    case OTR_OP_EMBED:
-      out[0] = op->u.embed.out;
-      width[0] = op->u.embed.width;
-      break;
-    case OTR_OP_POSITION:
-      out[0] = op->u.position.x;
-      width[0] = op->u.position.width;
-      break;
-    case OTR_OP_NORM:
-      out[0] = op->u.norm.out;
-      width[0] = op->u.norm.width * op->u.norm.groups;
-      break;
-    case OTR_OP_LINEAR:
-    case OTR_OP_LINEAR16:
-      for (n = 0; n < op->u.linear.n_parts; n++) {
-        out[n] = op->u.linear.part[n].out;
-        width[n] = op->u.linear.part[n].w.n;
-      }
-      break;
-    case OTR_OP_ATTENTION:
-      out[0] = op->u.attention.out;
-      width[0] = op->u.attention.n_heads * op->u.attention.head_dim;
-      break;
-    case OTR_OP_GLU:
-      out[0] = op->u.glu.out;
-      width[0] = op->u.glu.width;
-      break;
-    case OTR_OP_ACT:
-      out[0] = op->u.act.out;
-      width[0] = op->u.act.width;
-      break;
-    case OTR_OP_ADD:
-      out[0] = op->u.add.x;
-      width[0] = op->u.add.width;
-      break;
-    default:
-      break;
-  }
-  return n;
-}
-
-static otr_status tell_trace(vulkan_device *d, const otr_op *op, int32_t rows) {
-  otr_ref out[OTR_LINEAR_PARTS];
-  int32_t width[OTR_LINEAR_PARTS], n = outputs_of(op, out, width);
-  for (int32_t i = 0; i < n; i++) {
-    size_t count = (size_t)rows * (size_t)width[i];
-    float *values = out[i].buffer ? otr_memory_take_array(d->base.memory, count, sizeof *values) : NULL;
-    otr_status status = OTR_STATUS_OK;
-    if (out[i].buffer && !values) return OTR_STATUS_NO_MEMORY;
-    if (values) status = vulkan_buffer_copy_out(d, out[i].buffer, out[i].offset, values, count * sizeof *values);
-    if (status == OTR_STATUS_OK) d->trace(d->trace_user, op, otr_op_name(op->code), values, rows, width[i]);
-    otr_memory_give_array(d->base.memory, values, count, sizeof *values);
-    OTR_TRY(status);
-  }
-  return OTR_STATUS_OK;
-}
 
 /** Operation by operation, each as a program of its own. */
 static otr_status run_traced(otr_prepared *p, const otr_step *step, otr_step_result *result) {
@@ -236,7 +157,7 @@ static otr_status run_traced(otr_prepared *p, const otr_step *step, otr_step_res
     otr_status status = run(single, step, &found);
     vulkan_prepared_destroy(&p->device->base, single);
     OTR_TRY(status);
-    OTR_TRY(tell_trace(p->device, op, op->rows == OTR_ROWS_LOGITS ? step->n_logits : step->n_rows));
+    OTR_TRY(otr_device_trace(&p->device->base, op, otr_rows_of(op->rows, step->n_rows, step->n_logits)));
     if (found.nonfinite_layer < result->nonfinite_layer) result->nonfinite_layer = found.nonfinite_layer;
     result->saturations += found.saturations;
     result->outliers += found.outliers;
@@ -253,9 +174,9 @@ otr_status vulkan_submit(otr_device *device, otr_prepared *p, const otr_step *st
   d->mirror.buffer = NULL;
   otr_float_mode mode = otr_float_mode_enter(); /* a driver may compute on this thread */
   vulkan_memory_begin_pass(d);
-  otr_status status = d->trace ? run_traced(p, step, result) : run(p, step, result);
+  otr_status status = device->trace ? run_traced(p, step, result) : run(p, step, result);
   vulkan_memory_end_pass(d);
   otr_float_mode_leave(mode);
-  if (status == OTR_STATUS_OK && !d->trace) set_mirror(p, step);
+  if (status == OTR_STATUS_OK && !device->trace) set_mirror(p, step);
   return status;
 }

@@ -45,13 +45,13 @@ typedef struct otr_device_ops {
   otr_status (*buffer_read)(otr_device *device, const otr_buffer *buffer, size_t offset, void *destination,
                             size_t bytes);
   /** Host address of a buffer's memory, or NULL where the host cannot see it. */
-  void *(*buffer_host)(otr_device *device, const otr_buffer *buffer);
+  void *(*buffer_host)(const otr_buffer *buffer);
 
-  /** Sizes of the layouts that are the backend's own. 0: too large. */
-  size_t (*quantized_bytes)(const otr_device *device, int32_t max_rows, int32_t k);
-  size_t (*rounded_bytes)(const otr_device *device, int32_t max_rows, int32_t k);
-  size_t (*q16_bytes)(const otr_device *device, int32_t max_rows, int32_t width);
-  size_t (*kv_page_bytes)(const otr_device *device, const otr_kv_shape *shape);
+  /** Sizes of the layouts that are the backend's own, the same on all its devices. 0: too large. */
+  size_t (*quantized_bytes)(int32_t max_rows, int32_t k);
+  size_t (*rounded_bytes)(int32_t max_rows, int32_t k);
+  size_t (*q16_bytes)(int32_t max_rows, int32_t width);
+  size_t (*kv_page_bytes)(const otr_kv_shape *shape);
 
   /** Row `row` of a QUANTIZE output in the one canonical form. Any pointer may be NULL.
    *  @param q [k] @param outliers [k] ascending features @param x16 [k] f16 bits of them */
@@ -79,7 +79,6 @@ typedef struct otr_device_ops {
    *  result, not by the status. After DEVICE_LOST every call answers that again, but for those that
    *  release. */
   otr_status (*submit)(otr_device *device, otr_prepared *prepared, const otr_step *step, otr_step_result *result);
-  void (*set_trace)(otr_device *device, otr_trace_fn trace, void *user);
 
   /* NULL where a backend has none: */
 
@@ -104,7 +103,12 @@ struct otr_device {
   const otr_device_ops *ops;
   otr_memory *memory;     /* the runtime's */
   otr_parallel *parallel; /* the runtime's */
+  otr_trace_fn trace;     /* NULL: none; set between two submits */
+  void *trace_user;
 };
+
+/** Calls the device's trace for an operation that has just been run on so many rows. */
+otr_status otr_device_trace(otr_device *device, const otr_op *op, int32_t rows);
 
 static inline otr_placement otr_device_placement(const otr_device *device, otr_weights weights) {
   otr_placement cpu = {.in_place = true};

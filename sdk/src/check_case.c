@@ -146,7 +146,7 @@ static void build_norm(otr_bench *b, otr_op *op) {
 static void build_quantize(otr_bench *b, otr_op *op) {
   const otr_case *c = b->c;
   otr_op_quantize *o = &op->u.quantize;
-  size_t bytes = b->device->ops->quantized_bytes(b->device, b->program.max_rows, c->k);
+  size_t bytes = b->device->ops->quantized_bytes(b->program.max_rows, c->k);
   o->k = c->k;
   o->rule = c->rule;
   o->batch = c->batch;
@@ -157,7 +157,7 @@ static void build_quantize(otr_bench *b, otr_op *op) {
 static void build_round16(otr_bench *b, otr_op *op) {
   const otr_case *c = b->c;
   otr_op_round16 *o = &op->u.round16;
-  size_t bytes = b->device->ops->rounded_bytes(b->device, b->program.max_rows, c->k);
+  size_t bytes = b->device->ops->rounded_bytes(b->program.max_rows, c->k);
   o->k = c->k;
   o->x = floats_in(b, c->m, c->k, c->values);
   take_output(b, "rounded", OTR_ROUNDED, bytes, c->m, c->k, &o->out);
@@ -219,7 +219,7 @@ static void sequence_pages(otr_bench *b, int32_t s, otr_page *table, size_t page
 static void take_pages(otr_bench *b) {
   const otr_case *c = b->c;
   int32_t n = case_sequences(c), max_pages = b->program.max_pages;
-  size_t page_bytes = b->device->ops->kv_page_bytes(b->device, &b->program.kv);
+  size_t page_bytes = b->device->ops->kv_page_bytes(&b->program.kv);
   if (page_bytes == 0) b->status = otr_fail(OTR_STATUS_UNSUPPORTED, "KV page: the device has no size");
   const otr_page **tables = take(b, (size_t)n * sizeof *tables, NULL);
   size_t begin = b->used;
@@ -258,7 +258,7 @@ static void build_rope_kv(otr_bench *b, otr_op *op) {
   const otr_case *c = b->c;
   otr_op_rope_kv *o = &op->u.rope_kv;
   int32_t width = c->n_heads * c->head_dim, kv_width = c->n_kv_heads * c->head_dim;
-  size_t bytes = b->device->ops->q16_bytes(b->device, b->program.max_rows, width);
+  size_t bytes = b->device->ops->q16_bytes(b->program.max_rows, width);
   take_pages(b);
   rotations(b);
   *o = (otr_op_rope_kv){.n_heads = c->n_heads, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim};

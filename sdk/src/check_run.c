@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <string.h>
-#include <time.h>
 
 #include "check_bench.h"
 #include "check_data.h"
+#include "clock.h"
 #include "numerics.h"
 #include "status.h"
 
@@ -22,17 +22,11 @@ static otr_status fill_pages(otr_bench *b) {
   return b->device->ops->buffer_write(b->device, b->buffer, b->kv_ref.offset, b->kv, 2 * halves * sizeof *b->kv);
 }
 
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static otr_status submit(otr_bench *b, int32_t repeats, otr_step_result *result, double *seconds) {
   for (int32_t i = 0; i < repeats; ++i) {
-    double begin = now();
+    double begin = otr_clock_seconds();
     OTR_TRY(b->device->ops->submit(b->device, b->prepared, &b->step, result));
-    double took = now() - begin;
+    double took = otr_clock_seconds() - begin;
     if (seconds != NULL && (i == 0 || took < *seconds)) *seconds = took;
   }
   return OTR_STATUS_OK;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Evaluating: rows of one or several sessions, cut into passes. The cut changes no bit (token scope). */
 #include <string.h>
-#include <time.h>
 
+#include "clock.h"
 #include "float_mode.h"
 #include "rope.h"
 #include "session.h"
@@ -16,12 +16,6 @@ typedef struct progress {
   int32_t n;
   otr_session *host; /* whose scratch is used */
 } progress;
-
-static double now_seconds(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* ---- checks ------------------------------------------------------------------------------------------------------ */
 
@@ -275,11 +269,11 @@ otr_status otr_eval_together(const otr_eval_item *items, int32_t n_items) {
     items[i].session->has_logits = false;
     items[i].session->hidden_rows = 0;
   }
-  double start = now_seconds();
+  double start = otr_clock_seconds();
   otr_status status = run_all(&p);
   if (status == OTR_STATUS_CANCELLED)
     for (int32_t i = 0; i < n_items; i++) atomic_store(&items[i].session->cancel, 0);
-  note_time(&p, now_seconds() - start);
+  note_time(&p, otr_clock_seconds() - start);
   return status;
 }
 

@@ -40,10 +40,10 @@ static otr_status lay_out(otr_model *m, const otr_forward_params *p, otr_buffer 
   for (int32_t i = 0; i < OTR_SLOTS; i++)
     f->slot[i] = otr_arena_place(a, rows, (size_t)otr_config_slot_width(c, (otr_slot)i), sizeof(float));
   if (has_type(m, OTR_WEIGHT_INT8))
-    f->quantized = otr_arena_place_layout(a, device->ops->quantized_bytes(device, p->max_rows, widest));
+    f->quantized = otr_arena_place_layout(a, device->ops->quantized_bytes(p->max_rows, widest));
   if (has_type(m, OTR_WEIGHT_F16))
-    f->rounded = otr_arena_place_layout(a, device->ops->rounded_bytes(device, p->max_rows, widest));
-  f->q16 = otr_arena_place_layout(a, device->ops->q16_bytes(device, p->max_rows, otr_config_slot_width(c, OTR_SLOT_Q)));
+    f->rounded = otr_arena_place_layout(a, device->ops->rounded_bytes(p->max_rows, widest));
+  f->q16 = otr_arena_place_layout(a, device->ops->q16_bytes(p->max_rows, otr_config_slot_width(c, OTR_SLOT_Q)));
   f->selected = otr_arena_place(a, logits, dim, sizeof(float));
   f->logits = otr_arena_place(a, logits, (size_t)c->vocab, sizeof(float));
   if (p->keep_hidden) f->hidden = otr_arena_place(a, (size_t)c->n_layers + 1, rows, dim * sizeof(float));

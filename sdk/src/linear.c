@@ -71,7 +71,7 @@ static otr_status lay_out(otr_linear *l, bool has_bias, otr_buffer *buffer) {
     w->static_slot = otr_arena_place(a, k, 1, sizeof(int32_t));
   }
   l->x = otr_arena_place(a, rows, k, sizeof(float));
-  l->quantized = otr_arena_place_layout(a, device->ops->quantized_bytes(device, l->max_rows, w->k));
+  l->quantized = otr_arena_place_layout(a, device->ops->quantized_bytes(l->max_rows, w->k));
   l->y = otr_arena_place(a, rows, n, sizeof(float));
   return otr_arena_check(a, "the linear");
 }

@@ -87,13 +87,13 @@ static uint64_t made_bytes(const loader *l) {
 /** Host memory to fill for a place: its own where the host sees the device's memory, else a copy to be written by
  *  close_place. */
 static otr_status open_place(loader *l, otr_ref ref, size_t bytes, void **out) {
-  uint8_t *host = l->device->ops->buffer_host(l->device, ref.buffer);
+  uint8_t *host = l->device->ops->buffer_host(ref.buffer);
   *out = host ? host + ref.offset : otr_memory_take(l->memory, bytes, 64);
   return *out ? OTR_STATUS_OK : OTR_STATUS_NO_MEMORY;
 }
 
 static otr_status close_place(loader *l, otr_ref ref, size_t bytes, void *host, otr_status status) {
-  if (l->device->ops->buffer_host(l->device, ref.buffer)) return status;
+  if (l->device->ops->buffer_host(ref.buffer)) return status;
   if (status == OTR_STATUS_OK) status = l->device->ops->buffer_write(l->device, ref.buffer, ref.offset, host, bytes);
   otr_memory_give(l->memory, host, bytes);
   return status;
@@ -172,7 +172,7 @@ static otr_status copy_rows(loader *l, const otr_gguf_tensor *t, size_t rows, si
                             otr_ref ref) {
   const otr_device_ops *ops = l->device->ops;
   size_t step = PIECE_BYTES / padded_bytes + 1;
-  bool straight = l->address && row_bytes == padded_bytes && !ops->buffer_host(l->device, ref.buffer);
+  bool straight = l->address && row_bytes == padded_bytes && !ops->buffer_host(ref.buffer);
   for (size_t i = 0; i < rows; i += step) {
     size_t n = rows - i < step ? rows - i : step, bytes = n * padded_bytes;
     uint64_t from = t->offset + i * row_bytes;

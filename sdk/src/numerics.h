@@ -107,6 +107,9 @@ OTR_FN float otr_f16_value(otr_u32 h) {
 /** x rounded to f16, as f32. */
 OTR_FN float otr_f16_round(float x) { return otr_f16_value(otr_f16_bits(x)); }
 
+/** Any f16 bits as the contract stores them: without Inf, NaN, subnormals and -0. */
+OTR_FN otr_u32 otr_f16_clean(otr_u32 h) { return otr_f16_bits(otr_f16_value(h)); }
+
 /** floor(log2 v) for a normal v > 0; 14 for 0 (so that e_i = exponent - 14 = 0). */
 OTR_FN int otr_exponent(float v) {
   otr_u32 a = OTR_BITS(v) & OTR_BITS_ABS;

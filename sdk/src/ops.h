@@ -14,6 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "outrider/outrider.h"
+
 typedef struct otr_buffer otr_buffer; /* device memory, the backend's own */
 
 /** A place in a device buffer; buffer NULL: absent. */
@@ -254,5 +256,16 @@ typedef struct otr_step_result {
 
 /** Name of an operation, as in traces and the harness. */
 const char *otr_op_name(otr_op_code code);
+
+/** Rows that an operation, or a result, works on in a pass of so many. */
+static inline int32_t otr_rows_of(otr_rows rows, int32_t n_rows, int32_t n_logits) {
+  return rows == OTR_ROWS_LOGITS ? n_logits : n_rows;
+}
+
+/** Activations that a pass quantizes: for otr_step_result. */
+uint64_t otr_step_activations(const otr_program *program, const otr_step *step);
+
+/** CANCELLED once any of the step's flags is set. */
+otr_status otr_step_check_cancel(const otr_step *step);
 
 #endif

@@ -104,7 +104,7 @@ static void push_free(otr_page_pool *p, int32_t number) {
 static otr_status add_slab(otr_model *m, otr_page_pool *p, int32_t n) {
   otr_device *device = m->runtime->device;
   otr_kv_shape shape = otr_kv_shape_of(&m->config);
-  size_t page_bytes = device->ops->kv_page_bytes(device, &shape), bytes;
+  size_t page_bytes = device->ops->kv_page_bytes(&shape), bytes;
   if (page_bytes == 0 || !otr_size_mul(page_bytes, (size_t)n, &bytes))
     return otr_fail(OTR_STATUS_NO_MEMORY, "a KV cache of %d pages is too large for this machine's addresses", n);
   int32_t first;
@@ -127,7 +127,7 @@ static int32_t slab_pages(const otr_model *m) {
   otr_device *device = m->runtime->device;
   otr_kv_shape shape = otr_kv_shape_of(&m->config);
   size_t most = otr_device_placement(device, OTR_WEIGHTS_AUTO).max_buffer;
-  size_t page_bytes = device->ops->kv_page_bytes(device, &shape);
+  size_t page_bytes = device->ops->kv_page_bytes(&shape);
   if (most == 0 || page_bytes == 0 || most / page_bytes > INT32_MAX) return INT32_MAX;
   return most < page_bytes ? 1 : (int32_t)(most / page_bytes);
 }

@@ -49,7 +49,7 @@ otr_status otr_plan_session(otr_model *m, const otr_session_params *given, otr_p
   OTR_TRY(read_params(m, given, &p));
   otr_forward_params fp = forward_params(&p);
   OTR_TRY(otr_forward_bytes(m, &fp, &plan->scratch_host_bytes, &plan->scratch_device_bytes));
-  uint64_t kv = (uint64_t)device->ops->kv_page_bytes(device, &shape) * (uint64_t)(p.n_ctx / OTR_CHUNK);
+  uint64_t kv = (uint64_t)device->ops->kv_page_bytes(&shape) * (uint64_t)(p.n_ctx / OTR_CHUNK);
   *(otr_device_placement(device, OTR_WEIGHTS_AUTO).separate ? &plan->kv_device_bytes : &plan->kv_host_bytes) = kv;
   uint64_t row = sizeof(int32_t) + sizeof(otr_row) + (uint64_t)m->config.n_rot * sizeof(float);
   plan->scratch_host_bytes += sizeof(otr_session) + (uint64_t)p.n_batch * row + (uint64_t)p.n_ctx * sizeof(int32_t) +
@@ -299,7 +299,7 @@ otr_status otr_session_stats(const otr_session *s, otr_stats *stats) {
   otr_kv_shape shape = otr_kv_shape_of(&s->model->config);
   v.rows_per_second = v.eval_seconds > 0 ? (double)v.n_rows / v.eval_seconds : 0;
   v.outlier_share = v.activations > 0 ? (double)v.outliers / (double)v.activations : 0;
-  v.kv_bytes = (uint64_t)device->ops->kv_page_bytes(device, &shape) * (uint64_t)s->n_pages;
+  v.kv_bytes = (uint64_t)device->ops->kv_page_bytes(&shape) * (uint64_t)s->n_pages;
   v.scratch_bytes = s->forward.activations.bytes + sizeof *s;
   otr_runtime_memory(s->model->runtime, NULL, &v.peak_host_bytes);
   if (!otr_info_write(stats, &v, sizeof v))
