@@ -131,7 +131,8 @@ typedef struct otr_backend {
   /** Number of devices this build knows of, found or not. One that has found none still lists one, which describe()
    *  gives the reason of. */
   int32_t (*count)(void);
-  /** Fills name, backend, description, isa, reason, available, native_*, memory_bytes. `info` comes zeroed. */
+  /** Fills name (the backend's, alone or with a colon and more), backend, description, isa, reason, available, native_*,
+   *  memory_bytes. `info` comes zeroed. */
   void (*describe)(int32_t index, otr_device_info *info);
   otr_status (*open)(int32_t index, const otr_device_params *params, otr_device **out);
   /** True for a device that is only taken by name, never by "auto"; by its backend's name when no other is there.

@@ -112,11 +112,10 @@ static otr_status check(const checker *c, otr_device *device, otr_device_info *i
   return OTR_STATUS_OK;
 }
 
-/** Opens a device and, unless `skip`, checks it: what it found is in `info`. */
+/** Opens a device that `info` describes and, unless `skip`, checks it: what it found is in `info`, too. */
 static otr_status open_checked(const checker *c, const otr_backend *backend, int32_t index, bool skip,
                                otr_device_info *info, otr_device **out) {
   *out = NULL;
-  describe(backend, index, info);
   if (!info->available) return otr_fail(OTR_STATUS_NO_DEVICE, "%s: %s", info->name, info->reason);
   otr_device *device;
   otr_status status = backend->open(index, &c->params, &device);
@@ -198,12 +197,18 @@ static bool is_by_name_only(const otr_backend *backend, int32_t index) {
   return backend->by_name_only && backend->by_name_only(index);
 }
 
-static fit fit_of(const otr_backend *backend, int32_t index, const otr_device_info *info, const char *wanted) {
+/** What stands in a wanted name behind the backend's own and a colon; "": nothing; NULL: it is another backend's. */
+static const char *part_of(const otr_backend *backend, const char *wanted) {
   size_t n = strlen(backend->name);
+  if (strncmp(backend->name, wanted, n) != 0 || (wanted[n] && wanted[n] != ':')) return NULL;
+  return wanted[n] ? wanted + n + 1 : "";
+}
+
+static fit fit_of(const otr_backend *backend, int32_t index, const otr_device_info *info, const char *wanted) {
+  const char *part = part_of(backend, wanted);
   if (strcmp(info->name, wanted) == 0) return FIT_NAME;
-  if (strncmp(backend->name, wanted, n) != 0) return FIT_NONE;
-  if (!wanted[n]) return is_by_name_only(backend, index) ? FIT_BY_NAME_ONLY : FIT_BACKEND;
-  return wanted[n] == ':' && wanted[n + 1] && contains(info->description, wanted + n + 1) ? FIT_PART : FIT_NONE;
+  if (strcmp(backend->name, wanted) == 0) return is_by_name_only(backend, index) ? FIT_BY_NAME_ONLY : FIT_BACKEND;
+  return part[0] && contains(info->description, part) ? FIT_PART : FIT_NONE;
 }
 
 /** The device named; of several that a name fits the first in their order that can be opened. */
@@ -213,7 +218,8 @@ static otr_status open_named(const checker *c, const char *wanted, bool skip, ot
   *out = NULL;
   for (fit f = FIT_NAME; f < FIT_NONE; f++)
     for (const otr_backend *const *b = otr_backends(); *b; b++)
-      for (int32_t i = 0; i < (*b)->count(); i++) {
+      /* No other backend is asked: counting a GPU's devices loads its driver. */
+      for (int32_t i = 0; part_of(*b, wanted) && i < (*b)->count(); i++) {
         describe(*b, i, info);
         if (fit_of(*b, i, info, wanted) != f) continue;
         otr_status status = open_checked(c, *b, i, skip, info, out);
