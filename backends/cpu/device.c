@@ -297,17 +297,10 @@ static void prepared_destroy(otr_device *device, otr_prepared *p) {
   otr_memory_give_array(m, p, 1, sizeof *p);
 }
 
-static otr_program with_defaults(const otr_program *program) {
-  otr_program p = *program;
-  if (p.max_table == 0) p.max_table = p.max_pages;
-  if (p.max_sequences == 0) p.max_sequences = p.max_rows;
-  return p;
-}
-
 static otr_status prepare(otr_device *base, const otr_program *given, otr_prepared **out) {
   otr_cpu_device *device = (otr_cpu_device *)base;
   size_t threads = (size_t)otr_parallel_threads(base->parallel);
-  const otr_program filled = with_defaults(given), *program = &filled;
+  const otr_program filled = otr_program_filled(given), *program = &filled;
   *out = NULL;
   otr_prepared *p = otr_memory_take_array(base->memory, 1, sizeof *p);
   if (!p) return OTR_STATUS_NO_MEMORY;
@@ -340,7 +333,7 @@ static otr_status prepare(otr_device *base, const otr_program *given, otr_prepar
 
 static void prepared_bytes(const otr_device *base, const otr_program *given, uint64_t *host, uint64_t *device_bytes) {
   size_t threads = (size_t)otr_parallel_threads(base->parallel);
-  const otr_program filled = with_defaults(given), *program = &filled;
+  const otr_program filled = otr_program_filled(given), *program = &filled;
   *host = sizeof(otr_prepared) + (uint64_t)program->n_ops * sizeof(otr_host_op) +
           threads * (scratch_bytes((const otr_cpu_device *)base, program) + sizeof(otr_worker)) +
           table_entries(program) * sizeof(void *) + ((uint64_t)program->max_rows + 1) * sizeof(int32_t);

@@ -8,17 +8,10 @@
 
 enum { ALIGN = 256, MOST_RESULT_BYTES = 4 << 20 };
 
-static otr_program with_defaults(const otr_program *program) {
-  otr_program p = *program;
-  if (p.max_table == 0) p.max_table = p.max_pages;
-  if (p.max_sequences == 0) p.max_sequences = p.max_rows;
-  return p;
-}
-
 /** Sizes of all that prepare takes; what `given` is at follows the block, the scratch that. */
 static bool measure(const cuda_device *d, const otr_program *program, otr_prepared *p, size_t *at_given,
                     size_t *at_scratch) {
-  p->program = with_defaults(program);
+  p->program = otr_program_filled(program);
   for (int32_t i = 0; i < program->n_ops; i++) {
     const otr_op *op = &program->ops[i];
     if (op->code == OTR_OP_EMBED) p->width = op->u.embed.width;

@@ -10,13 +10,6 @@
 
 /* ---- the program ------------------------------------------------------------------------------------------------- */
 
-static otr_program with_defaults(const otr_program *given) {
-  otr_program p = *given;
-  if (p.max_table == 0) p.max_table = p.max_pages;
-  if (p.max_sequences == 0) p.max_sequences = p.max_rows;
-  return p;
-}
-
 /** What the step block must have room for. */
 static void look_through(otr_prepared *p) {
   for (int32_t i = 0; i < p->program.n_ops; i++) {
@@ -271,7 +264,7 @@ otr_status vulkan_prepare_with(vulkan_device *d, const otr_program *program, boo
   otr_prepared *p = otr_memory_take_array(d->base.memory, 1, sizeof *p);
   if (!p) return OTR_STATUS_NO_MEMORY;
   p->device = d;
-  p->program = with_defaults(program);
+  p->program = otr_program_filled(program);
   p->fuse = fuse;
   otr_float_mode mode = otr_float_mode_enter(); /* of what a driver computes here */
   otr_status status = make(p);
@@ -309,7 +302,7 @@ void vulkan_prepared_destroy(otr_device *device, otr_prepared *p) {
 
 void vulkan_prepared_bytes(const otr_device *device, const otr_program *program, uint64_t *host, uint64_t *bytes) {
   vulkan_device *d = (vulkan_device *)(uintptr_t)device;
-  otr_prepared p = {.device = d, .program = with_defaults(program), .fuse = true};
+  otr_prepared p = {.device = d, .program = otr_program_filled(program), .fuse = true};
   int32_t n = 0;
   look_through(&p);
   p.ops = (otr_op *)(uintptr_t)program->ops; /* only read */

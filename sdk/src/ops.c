@@ -25,3 +25,10 @@ otr_status otr_step_check_cancel(const otr_step *step) {
     if (atomic_load_explicit(step->cancel[i], memory_order_relaxed)) return otr_fail(OTR_STATUS_CANCELLED, "cancelled");
   return OTR_STATUS_OK;
 }
+
+otr_program otr_program_filled(const otr_program *program) {
+  otr_program p = *program;
+  if (p.max_table == 0) p.max_table = p.max_pages;
+  if (p.max_sequences == 0) p.max_sequences = p.max_rows;
+  return p;
+}

@@ -222,6 +222,9 @@ typedef struct otr_program {
   size_t result_row_bytes;
 } otr_program;
 
+/** A program with its sizes that are 0 filled in. */
+otr_program otr_program_filled(const otr_program *program);
+
 /** Whose row it is. */
 typedef struct otr_row {
   int32_t sequence; /* index into step.page_table */
