@@ -6,7 +6,9 @@
 
 #include "commands.h"
 #include "common.h"
+#include "device_limits.h"
 #include "machine_limits.h"
+#include "runtime.h"
 #include "status.h"
 
 enum { MAX_LIST = 16 };
@@ -66,7 +68,7 @@ static const struct argp argp = {
     .doc =
         "Measures tokens per second and, in the same run, the machine's limits. The share of the limit is, for "
         "prefill, the layers' multiply-adds against the peak of int8 multiply-adds; for decode, the weight bytes "
-        "read for a token against the read bandwidth." TOOL_EXIT_DOC,
+        "read for a token against the read bandwidth, on a GPU against a copy in its own memory." TOOL_EXIT_DOC,
     .children = children,
 };
 
@@ -76,7 +78,7 @@ typedef struct result {
   bool prefill;
   int32_t n, threads;
   double seconds;                        // of the best run
-  double share;                          // of the CPU's limit; negative where the device is none
+  double share;                          // of the limit; negative where none is known: a GPU's int8 peak
   uint64_t n_submissions, n_dispatches;  // of a run
 } result;
 
@@ -84,7 +86,8 @@ typedef struct report {
   result results[2 * MAX_LIST * MAX_LIST];
   int32_t n;
   bool on_gpu;
-  tool_limits limits[MAX_LIST];  // by thread count
+  tool_limits limits[MAX_LIST];  // of the CPU by thread count
+  double copy_gbs;               // of a GPU's own memory
   char device[64], outliers[32];
 } report;
 
@@ -150,12 +153,23 @@ static otr_status make_ids(int32_t n, int32_t vocab, int32_t **out) {
 }
 
 static void add_shares(const tool_model *model, const tool_limits *limits, report *out, int32_t first) {
+  const double bytes = out->on_gpu ? out->copy_gbs : limits->read_gbs, macs = out->on_gpu ? 0.0 : limits->int8_gmacs;
   for (int32_t i = first; i < out->n; i++) {
     result *r = &out->results[i];
-    double rate = r->n / r->seconds;
+    double rate = r->n / r->seconds, limit = r->prefill ? macs : bytes;
     double work = (double)(r->prefill ? model->info.token_layer_macs : model->info.token_weight_bytes);
-    r->share = out->on_gpu ? -1.0 : 1e-9 * rate * work / (r->prefill ? limits->int8_gmacs : limits->read_gbs);
+    r->share = limit > 0.0 ? 1e-9 * rate * work / limit : -1.0;
   }
+}
+
+static otr_status measure_limits(const tool_model *model, int32_t threads, tool_limits *limits, report *out) {
+  otr_runtime *runtime = model->runtime;
+  OTR_TRY(tool_limits_measure(threads, limits));
+  if (!out->on_gpu) return OTR_STATUS_OK;
+  OTR_TRY(otr_runtime_begin(runtime));
+  otr_status status = tool_device_copy_measure(runtime->device, &out->copy_gbs);
+  otr_runtime_end(runtime);
+  return status;
 }
 
 static otr_status with_session(const arguments *a, const tool_model *model, int32_t threads, report *out) {
@@ -182,9 +196,9 @@ static otr_status bench_threads(const arguments *a, int32_t index, report *out) 
   snprintf(out->device, sizeof out->device, "%s", device.name);
   out->on_gpu = strcmp(device.backend, "vulkan") == 0 || strcmp(device.backend, "cuda") == 0;
   tool_outliers_text(model.info.outliers, out->outliers);
-  if (status == OTR_STATUS_OK) status = tool_limits_measure(threads, limits);
+  if (status == OTR_STATUS_OK) status = measure_limits(&model, threads, limits, out);
   if (status == OTR_STATUS_OK) status = with_session(a, &model, threads, out);
-  if (status == OTR_STATUS_OK) status = tool_limits_measure(threads, limits);
+  if (status == OTR_STATUS_OK) status = measure_limits(&model, threads, limits, out);
   if (status == OTR_STATUS_OK) add_shares(&model, limits, out, first);
   tool_close(&model);
   return status;
@@ -200,8 +214,9 @@ static json_t *limits_json(const arguments *a, const report *r) {
     json_object_set_new(read, key, json_real(r->limits[i].read_gbs));
     json_object_set_new(macs, key, json_real(r->limits[i].int8_gmacs));
   }
-  return json_pack("{s:o, s:o, s:s}", "read_gbs", read, "int8_gmacs", macs, "int8_instruction",
-                   r->limits[0].instruction);
+  json_t *copy = r->on_gpu ? json_real(r->copy_gbs) : json_null();
+  return json_pack("{s:o, s:o, s:s, s:o}", "read_gbs", read, "int8_gmacs", macs, "int8_instruction",
+                   r->limits[0].instruction, "device_copy_gbs", copy);
 }
 
 static otr_status print_json(const arguments *a, const report *r) {
@@ -226,6 +241,7 @@ static void print_text(const arguments *a, const report *r) {
            a->threads.values[i] == 1 ? "" : "s", r->limits[i].read_gbs, r->limits[i].int8_gmacs,
            r->limits[i].instruction);
   }
+  if (r->on_gpu) printf("limit of the device: copies in its memory %.1f GB/s, read and written\n", r->copy_gbs);
   printf("%-8s %6s %8s %12s %10s %16s\n", "test", "n", "threads", "tokens/s", "ms", "share of limit");
   for (int32_t i = 0; i < r->n; i++) {
     const result *one = &r->results[i];
