@@ -16,6 +16,10 @@ bool kit_is_gpu(const char *device) {
   return strncmp(device, "vulkan", 6) == 0 || strncmp(device, "cuda", 4) == 0;
 }
 
+int32_t kit_most_threads(const char *device) {
+  return kit_is_gpu(device) ? 1 : 3;
+}
+
 static bool is_wanted(const otr_device_info *info) {
   const char *name = getenv("OUTRIDER_TEST_DEVICE");
   if (name && name[0]) return strncmp(info->name, name, strlen(name)) == 0 || strcmp(info->name, "cpu") == 0;

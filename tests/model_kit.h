@@ -21,6 +21,8 @@ int32_t kit_n_devices(void);
 /** Name of one of them; valid until the process ends. */
 const char *kit_device(int32_t index);
 bool kit_is_gpu(const char *device);
+/** Most threads that a test tries on a device: GPUs leave them idle in a pass. */
+int32_t kit_most_threads(const char *device);
 
 /** A file of its own in the current folder, "<name>_XXXXXX", for kit_remove. */
 char *kit_new_file(const char *name);

@@ -42,7 +42,7 @@ static void *buffer_host(const otr_buffer *buffer) {
 static otr_placement placement(const otr_device *device, otr_weights weights) {
   const vulkan_device *d = (const vulkan_device *)device;
   return (otr_placement){
-      .separate = !d->unified,
+      .separate = true,
       .in_place = d->traits.import_alignment > 0 && (d->unified || weights == OTR_WEIGHTS_MAPPED),
       .max_buffer = (size_t)d->traits.max_allocation / VULKAN_ALIGN * VULKAN_ALIGN,
   };
