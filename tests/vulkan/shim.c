@@ -182,6 +182,7 @@ static void VKAPI_CALL shim_DestroyFence(VkDevice device, VkFence fence, const V
 static VkResult VKAPI_CALL shim_QueueSubmit(VkQueue queue, uint32_t n, const VkSubmitInfo *infos, VkFence fence) {
   if (atomic_fetch_add(&vulkan_shim.submits, 1) + 1 == vulkan_shim.fail_submit && !vulkan_shim.fail_fence)
     return VK_ERROR_DEVICE_LOST;
+  if (vulkan_shim.on_submit) vulkan_shim.on_submit();
   return real.QueueSubmit(queue, n, infos, fence);
 }
 

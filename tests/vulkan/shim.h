@@ -15,6 +15,7 @@ typedef struct vulkan_shim_state {
   atomic_int wrong_add; /* f32 sums are off by a rounding */
   atomic_long fail_allocation, fail_submit; /* the call (from 1) that finds no memory, or the device lost; 0: none */
   atomic_int fail_fence;                    /* 1: waiting finds the device lost */
+  void (*on_submit)(void);                  /* called at every submission; NULL: nothing */
   /* Counters. */
   atomic_long allocations, submits;                           /* calls */
   atomic_long memories, buffers, pipelines, pools, fences;    /* objects that there are */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Drivers that lie, run out of memory or lose the device; what a decoded token costs. argv[1]: the shim. */
+/* Drivers that lie, run out of memory or lose the device; what a decoded token costs; how long passes are cut and
+ * cancelled. argv[1]: the shim. */
 #include <dlfcn.h>
 #include <stdbool.h>
 #include <string.h>
@@ -7,18 +8,18 @@
 #include "model_kit.h"
 #include "vulkan/shim.h"
 
-enum { N = 40, MOST_CALLS = 400 };
+enum { N = 40, LONG = 200, BATCH = 64, MOST_CALLS = 400 };
 
 static const char *shim_path;
 static vulkan_shim_state *shim;
 static char *path;
-static int32_t ids[N];
+static int32_t ids[LONG];
 static kit_counter counter; /* of the runtime's host memory */
 
 static void set_up(void) {
   llama_shape shape = kit_small_shape();
   path = kit_tiny_file(&shape, 3);
-  kit_ids(ids, N, 100, 9);
+  kit_ids(ids, LONG, 100, 9);
   setenv("OUTRIDER_VULKAN_DRIVER", shim_path, 1);
   void *library = dlopen(shim_path, RTLD_NOW | RTLD_LOCAL);
   ck_assert_msg(library != NULL, "%s", dlerror());
@@ -67,7 +68,8 @@ static otr_status use(otr_runtime *runtime, float *logits) {
   return status;
 }
 
-static void check_logits(otr_runtime *runtime) {
+/* The device gives the reference's bits; then all is given back. */
+static void check_and_destroy(otr_runtime *runtime) {
   otr_runtime *cpu = kit_runtime("cpu", 1);
   float *want = calloc(1 << 16, sizeof *want), *got = calloc(1 << 16, sizeof *got);
   ck_ok(use(cpu, want));
@@ -76,6 +78,8 @@ static void check_logits(otr_runtime *runtime) {
   free(want);
   free(got);
   ck_ok(otr_runtime_destroy(cpu));
+  ck_ok(otr_runtime_destroy(runtime));
+  check_nothing_is_held();
 }
 
 static otr_device_info info_of(const otr_runtime *runtime) {
@@ -90,9 +94,7 @@ START_TEST(true_drivers_pass) {
   otr_runtime *runtime;
   ck_ok(create(&runtime, true));
   ck_assert_int_eq(info_of(runtime).check, OTR_CHECK_PASSED);
-  check_logits(runtime);
-  ck_ok(otr_runtime_destroy(runtime));
-  check_nothing_is_held();
+  check_and_destroy(runtime);
 }
 END_TEST
 
@@ -103,9 +105,7 @@ START_TEST(wrong_dot_products_are_switched_off) {
   otr_device_info info = info_of(runtime);
   ck_assert_int_eq(info.check, OTR_CHECK_DEMOTED);
   ck_assert_msg(strstr(info.reason, "linear") != NULL, "reason \"%s\"", info.reason);
-  check_logits(runtime);
-  ck_ok(otr_runtime_destroy(runtime));
-  check_nothing_is_held();
+  check_and_destroy(runtime);
 }
 END_TEST
 
@@ -239,6 +239,97 @@ START_TEST(decoding_makes_nothing) {
 }
 END_TEST
 
+/* ---- long passes ------------------------------------------------------------------------------------------------- */
+
+/* A model on the device whose submissions are to take `ms` at most; -1: as long as it takes. */
+static kit open_cut(int32_t ms) {
+  otr_runtime_params params = OTR_RUNTIME_PARAMS_INIT;
+  kit k;
+  params.device = "vulkan";
+  params.n_threads = 1;
+  params.skip_self_check = 1;
+  params.max_submit_ms = ms;
+  params.allocator = kit_allocator(&counter);
+  ck_ok(otr_runtime_create(&params, &k.runtime));
+  ck_ok(otr_model_open_file(k.runtime, path, NULL, &k.model));
+  return k;
+}
+
+static float *long_reference(void) {
+  kit k = kit_open(path, "cpu", 1, NULL);
+  float *logits = kit_logits(k.model, ids, LONG, LONG);
+  kit_close(&k);
+  return logits;
+}
+
+/* Submissions of a pass when those before have shown how long dispatches take, with many selected rows and with one. */
+static uint64_t submissions_of_pass(int32_t ms, const float *want) {
+  kit k = open_cut(ms);
+  size_t vocab = (size_t)kit_vocab(k.model), n = LONG * vocab;
+  otr_session *s = kit_session(k.model, 256, 256);
+  otr_stats stats = {.struct_size = sizeof stats};
+  float *logits = malloc(n * sizeof *logits);
+  ck_ok(otr_session_eval(s, ids, LONG, logits));
+  kit_same(logits, want, n, "the first pass");
+  for (int i = 0; i < 2; i++) {
+    otr_session_reset(s);
+    ck_ok(otr_session_eval(s, ids, LONG, NULL));
+    kit_same(otr_session_logits(s), want + n - vocab, vocab, "a pass after it");
+  }
+  ck_ok(otr_session_stats(s, &stats));
+  ck_assert_uint_eq(stats.n_passes, 1);
+  free(logits);
+  otr_session_destroy(s);
+  kit_close(&k);
+  check_nothing_is_held();
+  return stats.n_submissions;
+}
+
+START_TEST(long_passes_are_cut) {
+  float *want = long_reference();
+  uint64_t whole = submissions_of_pass(-1, want), cut = submissions_of_pass(1, want);
+  ck_assert_msg(whole <= 2, "%llu submissions of one pass", (unsigned long long)whole); /* the body, the head */
+  ck_assert_msg(cut > whole, "%llu submissions of a millisecond, %llu of any length", (unsigned long long)cut,
+                (unsigned long long)whole);
+  free(want);
+}
+END_TEST
+
+static otr_session *to_cancel;
+static long cancel_at, submitted;
+
+static void cancel_then(void) {
+  if (++submitted == cancel_at) otr_session_cancel(to_cancel);
+}
+
+/* The submission in progress is the last; what was whole stays, and the session goes on. */
+START_TEST(cancelled_between_submissions) {
+  float *want = long_reference();
+  kit k = open_cut(1);
+  size_t vocab = (size_t)kit_vocab(k.model);
+  to_cancel = kit_session(k.model, 256, BATCH);
+  shim->on_submit = cancel_then;
+  for (long at = 1; at < 6; at += 2) {
+    otr_session_reset(to_cancel);
+    cancel_at = submitted = 0;
+    ck_ok(otr_session_eval(to_cancel, ids, BATCH, NULL));
+    submitted = 0;
+    cancel_at = at;
+    ck_assert_int_eq(otr_session_eval(to_cancel, ids + BATCH, LONG - BATCH, NULL), OTR_STATUS_CANCELLED);
+    ck_assert_int_eq(submitted, at);
+    ck_assert_int_eq(otr_session_position(to_cancel), BATCH);
+    cancel_at = 0;
+    ck_ok(otr_session_eval(to_cancel, ids + BATCH, LONG - BATCH, NULL));
+    kit_same(otr_session_logits(to_cancel), want + (LONG - 1) * vocab, vocab, "after a cancelled pass");
+  }
+  shim->on_submit = NULL;
+  otr_session_destroy(to_cancel);
+  kit_close(&k);
+  check_nothing_is_held();
+  free(want);
+}
+END_TEST
+
 static void add(TCase *tests) {
   tcase_add_checked_fixture(tests, set_up, tear_down);
   tcase_set_timeout(tests, 600);
@@ -250,6 +341,8 @@ static void add(TCase *tests) {
   tcase_add_loop_test(tests, device_that_is_lost, 0, 2);
   tcase_add_test(tests, cache_is_checked);
   tcase_add_test(tests, decoding_makes_nothing);
+  tcase_add_test(tests, long_passes_are_cut);
+  tcase_add_test(tests, cancelled_between_submissions);
 }
 
 int main(int argc, char **argv) {
