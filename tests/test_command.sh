@@ -69,6 +69,8 @@ usage() {
 
 bad_usage() {
   for part in run chat convert verify perplexity compare logits bench inspect analyze plan formats tokenize; do expect 2 "$part"; done
+  expect 2 plan
+  says "MODEL or PARAMS is missing"
   expect 2 run "$folder/tiny.gguf"
   expect 2 run "$folder/tiny.gguf" another.gguf -p x
   expect 2 run "$folder/tiny.gguf" -p x -n -1

@@ -16,7 +16,7 @@ enum { ROWS = 64 /* rows of logits held at a time */ };
 typedef struct arguments {
   const char **models;  // [n_models]
   int32_t n_models;
-  const char *text, *tokens, *page;
+  const char *page;
   tool_window_rule rule;
   outlier_criteria criteria;
   int32_t n_threads, ablate, json;
@@ -24,11 +24,7 @@ typedef struct arguments {
 } arguments;
 
 enum {
-  KEY_TEXT = TOOL_KEY_OWN,
-  KEY_TOKENS,
-  KEY_CTX,
-  KEY_WINDOWS,
-  KEY_MAGNITUDE,
+  KEY_MAGNITUDE = TOOL_KEY_OWN,
   KEY_LAYERS,
   KEY_POSITIONS,
   KEY_ABLATE,
@@ -36,10 +32,6 @@ enum {
   KEY_HTML
 };
 static const struct argp_option rows[] = {
-    {"text", KEY_TEXT, "FILE", 0, "the text to run (- for standard input)", 0},
-    {"tokens", KEY_TOKENS, "FILE", 0, "token ids instead of a text, one window a line", 0},
-    {"ctx", KEY_CTX, "N", 0, "tokens of a window (default 512)", 0},
-    {"windows", KEY_WINDOWS, "N", 0, "only the first N windows (default 8)", 0},
     {"magnitude", KEY_MAGNITUDE, "X", 0, "an outlier is a value of at least X (default 6)", 1},
     {"layers", KEY_LAYERS, "PERCENT", 0, "an outlier feature has one in this share of layers (default 25)", 1},
     {"positions", KEY_POSITIONS, "PERCENT", 0, "and in this share of positions (default 6)", 1},
@@ -50,21 +42,13 @@ static const struct argp_option rows[] = {
     {"threads", TOOL_KEY_THREADS, "N", 0, "threads to compute with (default: one for each core)", 3},
     TOOL_JSON_OPTION,
     {0}};
+static const struct argp_child children[] = {{&tool_windows_argp, 0, NULL, 0}, {0}};
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
   arguments *a = state->input;
   switch (key) {
-    case KEY_TEXT:
-      a->text = arg;
-      return 0;
-    case KEY_TOKENS:
-      a->tokens = arg;
-      return 0;
-    case KEY_CTX:
-      a->rule.n_ctx = (int32_t)tool_integer(state, "--ctx", arg, 2, 1 << 17);
-      return 0;
-    case KEY_WINDOWS:
-      a->rule.limit = (int32_t)tool_integer(state, "--windows", arg, 1, INT32_MAX);
+    case ARGP_KEY_INIT:
+      state->child_inputs[0] = &a->rule;
       return 0;
     case KEY_MAGNITUDE:
       a->criteria.magnitude = (float)tool_number(state, "--magnitude", arg, 1e-6, 1e9);
@@ -93,10 +77,11 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case ARGP_KEY_ARG:
       a->models[a->n_models++] = arg;
       return 0;
+    case ARGP_KEY_NO_ARGS:
+      argp_error(state, "MODEL is missing");
+      return 0;
     case ARGP_KEY_END:
-      if (a->n_models == 0) argp_error(state, "MODEL is missing");
-      if (!a->text == !a->tokens) argp_error(state, "either --text or --tokens");
-      if (a->n_models > 1 && strcmp(a->text ? a->text : a->tokens, "-") == 0)
+      if (a->n_models > 1 && strcmp(a->rule.text ? a->rule.text : a->rule.tokens, "-") == 0)
         argp_error(state, "standard input is read once: one MODEL with -");
       return 0;
     default:
@@ -112,6 +97,7 @@ static const struct argp argp = {
         "Runs a text through published models in f32 and shows their outlier features by the criteria of Dettmers et "
         "al. 2022: which features, in which layers and positions, how large, and what is lost without "
         "them." TOOL_EXIT_DOC,
+    .children = children,
 };
 
 /* ---- one run of the text ---------------------------------------------------------------------------------------- */
@@ -232,8 +218,7 @@ static otr_status prepare(work *w, const char *path) {
   lab_scheme scheme;
   OTR_TRY(lab_open(path, a->n_threads, &w->lab));
   const int32_t vocab = lab_config(w->lab)->vocab;
-  OTR_TRY(a->tokens ? tool_windows_ids(path, a->tokens, vocab, &a->rule, &w->windows)
-                    : tool_windows_text(path, a->text, &a->rule, &w->windows));
+  OTR_TRY(tool_windows(path, vocab, &a->rule, &w->windows));
   OTR_TRY(lab_scheme_parse("f32", &scheme));
   OTR_TRY(lab_weights_create(w->lab, &scheme, NULL, false, &w->weights));
   OTR_TRY(tool_allocate((size_t)ROWS * (size_t)vocab, sizeof *w->logits, (void **)&w->logits));

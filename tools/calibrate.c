@@ -37,11 +37,11 @@ static otr_status calibrate_windows(lab_model *lab, const tool_ids *windows, con
 
 otr_status calibrate(const char *model, const char *text, int32_t n_threads, const calibration_params *params,
                      calibration *out) {
-  const tool_window_rule rule = {.n_ctx = CALIBRATE_TOKENS, .limit = CALIBRATE_WINDOWS};
+  const tool_window_rule rule = {.text = text, .n_ctx = CALIBRATE_TOKENS, .limit = CALIBRATE_WINDOWS};
   tool_ids windows;
   lab_model *lab;
   *out = (calibration){0};
-  OTR_TRY(tool_windows_text(model, text, &rule, &windows));
+  OTR_TRY(tool_windows(model, 0, &rule, &windows));
   otr_status status = lab_open(model, n_threads, &lab);
   if (status == OTR_STATUS_OK) status = calibrate_windows(lab, &windows, params, out);
   lab_close(lab);

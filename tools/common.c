@@ -105,7 +105,7 @@ static error_t parse_subject(int key, char *arg, struct argp_state *state) {
       tool_take_file(state, &subject->model, arg);
       return 0;
     case ARGP_KEY_NO_ARGS:
-      argp_error(state, "MODEL is missing");
+      argp_error(state, "%s is missing", subject->called ? subject->called : "MODEL");
       return 0;
     default:
       return ARGP_ERR_UNKNOWN;

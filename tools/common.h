@@ -25,7 +25,8 @@ enum {
   TOOL_KEY_WEIGHTS,
   TOOL_KEY_NO_CHECK,
   TOOL_KEY_JSON,
-  TOOL_KEY_OWN = 0x200 /**< a part's own keys begin here */
+  TOOL_KEY_WINDOWS = 0x180, /**< those of windows.h */
+  TOOL_KEY_OWN = 0x200      /**< a part's own keys begin here */
 };
 #define TOOL_JSON_OPTION \
   { "json", TOOL_KEY_JSON, NULL, 0, "print JSON on stdout", 0 }
@@ -47,6 +48,7 @@ extern const struct argp tool_options_argp, tool_device_argp, tool_unthreaded_ar
 /** What a part does, and how it says so: MODEL, and --json. */
 typedef struct tool_subject {
   const char *model;
+  const char *called; /**< MODEL in messages; NULL: "MODEL" */
   int32_t json;
 } tool_subject;
 /** Child parsers; `input` is a tool_subject. MODEL must be there, and nothing after it. The first has --json, too. */

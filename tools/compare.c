@@ -14,28 +14,12 @@ enum { WINDOWS = 8, CALIBRATION_WINDOWS = 8, PROMPT_TOKENS = 32 };
 typedef struct arguments {
   compare_params params;
   tool_window_rule rule;
-  const char *text, *tokens, *calibration, *schemes, *page;
-  int32_t json;
+  tool_subject subject;
+  const char *calibration, *schemes, *page;
 } arguments;
 
-enum {
-  KEY_TEXT = TOOL_KEY_OWN,
-  KEY_TOKENS,
-  KEY_CTX,
-  KEY_WINDOWS,
-  KEY_SCHEMES,
-  KEY_CALIBRATION,
-  KEY_WEIGHT,
-  KEY_PROMPT,
-  KEY_N,
-  KEY_HTML,
-  KEY_NO_SPEED
-};
+enum { KEY_SCHEMES = TOOL_KEY_OWN, KEY_CALIBRATION, KEY_WEIGHT, KEY_PROMPT, KEY_N, KEY_HTML, KEY_NO_SPEED };
 static const struct argp_option rows[] = {
-    {"text", KEY_TEXT, "FILE", 0, "the text, cut into windows (- for standard input)", 0},
-    {"tokens", KEY_TOKENS, "FILE", 0, "token ids instead of a text, one window a line", 0},
-    {"ctx", KEY_CTX, "N", 0, "tokens of a window (default 512)", 0},
-    {"windows", KEY_WINDOWS, "N", 0, "the first N windows (default 8)", 0},
     {"schemes", KEY_SCHEMES, "LIST", 0,
      "names with commas between (default all): f32, f16, absmax-tensor, absmax-row, absmax-vector, zeropoint-tensor, "
      "zeropoint-row, zeropoint-vector, absolute[=T], absolute-batch[=T], relative[=T], relative-batch[=T], "
@@ -49,32 +33,17 @@ static const struct argp_option rows[] = {
     {"n", KEY_N, "N", 0, "tokens of that (default 32)", 0},
     {"html", KEY_HTML, "FILE", 0, "write a page with drawings", 0},
     {"no-speed", KEY_NO_SPEED, NULL, 0, "do not time the library", 0},
-    TOOL_JSON_OPTION,
     {0}};
-static const struct argp_child children[] = {{&tool_device_argp, 0, NULL, 0}, {0}};
-
-static void check(const struct argp_state *state, const arguments *a) {
-  if (!a->params.path) argp_error(state, "MODEL is missing");
-  if (!a->text == !a->tokens) argp_error(state, "either --text or --tokens");
-}
+static const struct argp_child children[] = {
+    {&tool_device_argp, 0, NULL, 0}, {&tool_windows_argp, 0, NULL, 0}, {&tool_model_argp, 0, NULL, 0}, {0}};
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
   arguments *a = state->input;
   switch (key) {
     case ARGP_KEY_INIT:
       state->child_inputs[0] = &a->params.options;
-      return 0;
-    case KEY_TEXT:
-      a->text = arg;
-      return 0;
-    case KEY_TOKENS:
-      a->tokens = arg;
-      return 0;
-    case KEY_CTX:
-      a->rule.n_ctx = (int32_t)tool_integer(state, "--ctx", arg, 2, 1 << 14);
-      return 0;
-    case KEY_WINDOWS:
-      a->rule.limit = (int32_t)tool_integer(state, "--windows", arg, 1, 1 << 20);
+      state->child_inputs[1] = &a->rule;
+      state->child_inputs[2] = &a->subject;
       return 0;
     case KEY_SCHEMES:
       a->schemes = arg;
@@ -97,15 +66,6 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_NO_SPEED:
       a->params.speed = false;
       return 0;
-    case TOOL_KEY_JSON:
-      a->json = 1;
-      return 0;
-    case ARGP_KEY_ARG:
-      tool_take_file(state, &a->params.path, arg);
-      return 0;
-    case ARGP_KEY_END:
-      check(state, a);
-      return 0;
     default:
       return ARGP_ERR_UNKNOWN;
   }
@@ -124,26 +84,22 @@ static const struct argp argp = {
 
 /* ---- windows ----------------------------------------------------------------------------------------------------- */
 
-static otr_status read_windows(const arguments *a, const char *file, int32_t vocab, int32_t limit, tool_ids *out) {
-  tool_window_rule rule = a->rule;
-  rule.limit = limit;
-  return a->tokens ? tool_windows_ids(a->params.path, file, vocab, &rule, out)
-                   : tool_windows_text(a->params.path, file, &rule, out);
-}
-
 /* The tested windows and, behind them or in a file of their own, those to calibrate with. */
 typedef struct texts {
   tool_ids all, other, tested, calibration;
 } texts;
 
 static otr_status read_texts(const arguments *a, int32_t vocab, texts *out) {
-  const int32_t extra = a->calibration ? 0 : CALIBRATION_WINDOWS;
-  OTR_TRY(read_windows(a, a->tokens ? a->tokens : a->text, vocab, a->rule.limit + extra, &out->all));
+  tool_window_rule rule = a->rule;
+  if (!a->calibration) rule.limit += CALIBRATION_WINDOWS;
+  OTR_TRY(tool_windows(a->params.path, vocab, &rule, &out->all));
   const size_t limit = (size_t)a->rule.limit, n = out->all.n < limit ? out->all.n : limit;
   out->tested = (tool_ids){out->all.ids, out->all.start, n};
   out->calibration = (tool_ids){out->all.ids, out->all.start + n, out->all.n - n};
   if (!a->calibration) return OTR_STATUS_OK;
-  OTR_TRY(read_windows(a, a->calibration, vocab, CALIBRATION_WINDOWS, &out->other));
+  *(rule.tokens ? &rule.tokens : &rule.text) = a->calibration;
+  rule.limit = CALIBRATION_WINDOWS;
+  OTR_TRY(tool_windows(a->params.path, vocab, &rule, &out->other));
   out->calibration = out->other;
   return OTR_STATUS_OK;
 }
@@ -174,7 +130,7 @@ static otr_status choose_schemes(const arguments *a, const texts *t, lab_scheme 
 
 /* The page last: where it cannot be written, minutes of computing are not lost with it. */
 static otr_status report(const arguments *a, const comparison *c) {
-  if (a->json)
+  if (a->subject.json)
     OTR_TRY(compare_print_json(c));
   else
     compare_print(c);
@@ -201,6 +157,7 @@ int tool_compare(int argc, char **argv) {
   arguments a = {.params = {.prompt_tokens = PROMPT_TOKENS, .speed = true}, .rule = {.n_ctx = 512, .limit = WINDOWS}};
   texts t = {0};
   tool_parse(&argp, argc, argv, &a);
+  a.params.path = a.subject.model;
   otr_status status = compare(&a, &t);
   tool_ids_free(&t.all);
   tool_ids_free(&t.other);

@@ -17,15 +17,12 @@ enum { ROWS = 64 }; /* rows of logits held at a time */
 typedef struct arguments {
   tool_options options;
   tool_window_rule rule;
-  const char *model, *file, *tokens, *nll_out, *top1_out, *kl_base;
+  const char *model, *nll_out, *top1_out, *kl_base;
   int32_t f32, json;
 } arguments;
 
-enum { KEY_CTX = TOOL_KEY_OWN, KEY_TOKENS, KEY_NLL, KEY_TOP1, KEY_SCHEME, KEY_WINDOWS, KEY_BOS, KEY_PIECES, KEY_KL };
+enum { KEY_NLL = TOOL_KEY_OWN, KEY_TOP1, KEY_SCHEME, KEY_BOS, KEY_PIECES, KEY_KL };
 static const struct argp_option rows[] = {
-    {"ctx", KEY_CTX, "N", 0, "tokens of a window (default 512)", 0},
-    {"tokens", KEY_TOKENS, "FILE", 0, "token ids instead of a text, one window a line", 0},
-    {"windows", KEY_WINDOWS, "N", 0, "only the first N windows", 0},
     {"bos", KEY_BOS, NULL, 0, "begin every window with the model's begin token", 0},
     {"pieces", KEY_PIECES, NULL, 0, "cut the text at blank lines: each piece is a window, cut at --ctx", 0},
     {"scheme", KEY_SCHEME, "NAME", 0, "int8 (the default) or f32: the source GGUF's values with nothing rounded", 0},
@@ -37,21 +34,21 @@ static const struct argp_option rows[] = {
     {"top1-out", KEY_TOP1, "FILE", 0, "write the likeliest token at each position, i32 [windows, n]", 0},
     TOOL_JSON_OPTION,
     {0}};
-static const struct argp_child children[] = {{&tool_options_argp, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {
+    {&tool_options_argp, 0, NULL, 0}, {&tool_windows_plain_argp, 0, NULL, 0}, {0}};
 
 static void take_argument(struct argp_state *state, arguments *a, char *arg) {
   if (a->model) {
-    tool_take_file(state, &a->file, arg);
+    tool_take_file(state, &a->rule.text, arg);
   } else {
     a->model = arg;
   }
 }
 
 static void check(const struct argp_state *state, const arguments *a) {
-  if (!a->model) argp_error(state, "MODEL is missing");
-  if (!a->file == !a->tokens) argp_error(state, "either a text FILE (- for standard input) or --tokens");
+  if (!a->rule.text == !a->rule.tokens) argp_error(state, "either a text FILE (- for standard input) or --tokens");
   if (a->f32 && a->kl_base) argp_error(state, "--kl-base is for the scheme int8");
-  if (a->tokens && a->rule.pieces) argp_error(state, "--pieces is for a text");
+  if (a->rule.tokens && a->rule.pieces) argp_error(state, "--pieces is for a text");
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
@@ -59,12 +56,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
   switch (key) {
     case ARGP_KEY_INIT:
       state->child_inputs[0] = &a->options;
-      return 0;
-    case KEY_CTX:
-      a->rule.n_ctx = (int32_t)tool_integer(state, "--ctx", arg, 2, 1 << 17);
-      return 0;
-    case KEY_TOKENS:
-      a->tokens = arg;
+      state->child_inputs[1] = &a->rule;
       return 0;
     case KEY_NLL:
       a->nll_out = arg;
@@ -75,9 +67,6 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_SCHEME:
       a->f32 = strcmp(arg, "f32") == 0;
       if (!a->f32 && strcmp(arg, "int8") != 0) argp_error(state, "--scheme: `%s' is not int8 or f32", arg);
-      return 0;
-    case KEY_WINDOWS:
-      a->rule.limit = (int32_t)tool_integer(state, "--windows", arg, 1, INT32_MAX);
       return 0;
     case KEY_BOS:
       a->rule.bos = 1;
@@ -93,6 +82,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
       return 0;
     case ARGP_KEY_ARG:
       take_argument(state, a, arg);
+      return 0;
+    case ARGP_KEY_NO_ARGS:
+      argp_error(state, "MODEL is missing");
       return 0;
     case ARGP_KEY_END:
       check(state, a);
@@ -280,8 +272,7 @@ static int32_t longest(const tool_ids *windows) {
 static otr_status prepare(work *w) {
   const arguments *a = w->a;
   const size_t values = (size_t)ROWS * (size_t)w->s.vocab;
-  OTR_TRY(a->tokens ? tool_windows_ids(a->model, a->tokens, w->s.vocab, &a->rule, &w->windows)
-                    : tool_windows_text(a->model, a->file, &a->rule, &w->windows));
+  OTR_TRY(tool_windows(a->model, w->s.vocab, &a->rule, &w->windows));
   OTR_TRY(tool_allocate(values, sizeof *w->logits, (void **)&w->logits));
   if (a->kl_base) OTR_TRY(tool_allocate(values, sizeof *w->base, (void **)&w->base));
   if (w->s.lab) {

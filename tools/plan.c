@@ -10,8 +10,8 @@
 #include "plan_shape.h"
 
 typedef struct arguments {
-  const char *model;
-  int32_t n_ctx, rank, json;
+  tool_subject subject;
+  int32_t n_ctx, rank;
   double columns;
 } arguments;
 
@@ -20,12 +20,15 @@ static const struct argp_option rows[] = {
     {"ctx", KEY_CTX, "N", 0, "positions of the context (default: the model's own, at most 4096)", 0},
     {"columns", KEY_COLUMNS, "PERCENT", 0, "inputs that keep f16 outlier columns (default 2)", 0},
     {"lora-rank", KEY_RANK, "R", 0, "rank of the adapters (default 64)", 0},
-    TOOL_JSON_OPTION,
     {0}};
+static const struct argp_child children[] = {{&tool_model_argp, 0, NULL, 0}, {0}};
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
   arguments *a = state->input;
   switch (key) {
+    case ARGP_KEY_INIT:
+      state->child_inputs[0] = &a->subject;
+      return 0;
     case KEY_CTX:
       a->n_ctx = (int32_t)tool_integer(state, "--ctx", arg, 1, 1 << 24);
       return 0;
@@ -34,15 +37,6 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
       return 0;
     case KEY_RANK:
       a->rank = (int32_t)tool_integer(state, "--lora-rank", arg, 1, 65536);
-      return 0;
-    case TOOL_KEY_JSON:
-      a->json = 1;
-      return 0;
-    case ARGP_KEY_ARG:
-      tool_take_file(state, &a->model, arg);
-      return 0;
-    case ARGP_KEY_NO_ARGS:
-      argp_error(state, "MODEL or PARAMS is missing");
       return 0;
     default:
       return ARGP_ERR_UNKNOWN;
@@ -55,8 +49,8 @@ static const struct argp argp = {
     .args_doc = "MODEL|PARAMS",
     .doc =
         "Estimates memory: weights in each scheme, the KV cache, training, and which devices the model fits on. MODEL "
-        "is "
-        "a file, of which the header is read; PARAMS a number of parameters such as 176B." TOOL_EXIT_DOC,
+        "is a file, of which the header is read; PARAMS a number of parameters such as 176B." TOOL_EXIT_DOC,
+    .children = children,
 };
 
 /* ---- devices ---------------------------------------------------------------------------------------------------- */
@@ -234,17 +228,17 @@ static otr_status print_json(const arguments *a, const plan_shape *shape) {
 static otr_status plan(arguments *a) {
   plan_shape shape;
   /* A number of parameters only where there is no such file. */
-  otr_status status =
-      access(a->model, F_OK) == 0 ? plan_read_model(a->model, &shape) : plan_read_parameters(a->model, &shape);
+  const char *model = a->subject.model;
+  otr_status status = access(model, F_OK) == 0 ? plan_read_model(model, &shape) : plan_read_parameters(model, &shape);
   if (status != OTR_STATUS_OK) return status;
   if (a->n_ctx == 0) a->n_ctx = shape.n_ctx_train > 0 && shape.n_ctx_train < 4096 ? shape.n_ctx_train : 4096;
-  if (a->json) return print_json(a, &shape);
+  if (a->subject.json) return print_json(a, &shape);
   print_text(a, &shape);
   return OTR_STATUS_OK;
 }
 
 int tool_plan(int argc, char **argv) {
-  arguments a = {.rank = 64, .columns = 0.02};
+  arguments a = {.subject = {.called = "MODEL or PARAMS"}, .rank = 64, .columns = 0.02};
   tool_parse(&argp, argc, argv, &a);
   return tool_report(plan(&a));
 }
