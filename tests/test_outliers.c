@@ -132,14 +132,14 @@ static void run(const calibration_params *params, calibration *out) {
         if (i % 4 == 0) x[i * DIM + 6] = -60.0f;
         if (w == 0 && i == 7) x[i * DIM + 7] = 60.0f;
       }
-      calibration_count(counts, &q, layer, x, TOKENS, DIM);
-      calibration_count(counts, &k, layer, x, TOKENS, DIM);
+      calibration_count(counts, &q, layer, true, x, TOKENS, DIM);
+      calibration_count(counts, &k, layer, true, x, TOKENS, DIM);
       fill(x, TOKENS, WIDE);
-      calibration_count(counts, &down, layer, x, TOKENS, WIDE);
+      calibration_count(counts, &down, layer, true, x, TOKENS, WIDE);
     }
   }
   fill(x, TOKENS, DIM);
-  calibration_count(counts, &head, 2, x, TOKENS, DIM);
+  calibration_count(counts, &head, 2, true, x, TOKENS, DIM);
   ck_ok(calibration_decide(counts, out));
   calibration_counts_free(counts);
 }
@@ -196,6 +196,33 @@ START_TEST(kept_weights_are_left_out) {
 }
 END_TEST
 
+/* The projections of an embedding of another width are linears like others; int8 weights have no columns. */
+START_TEST(projections_and_int8) {
+  static const otr_tensor_rule in = {.name = "project_in", .role = OTR_ROLE_PROJECT_IN},
+                               out = {.name = "project_out", .role = OTR_ROLE_PROJECT_OUT};
+  const calibration_params params = {.rule = {OTR_RULE_ABSOLUTE, 6.0f}, .column_share = 1.0};
+  static float x[TOKENS * DIM];
+  calibration_counts *counts;
+  calibration c;
+  fill(x, TOKENS, DIM);
+  for (int32_t i = 0; i < TOKENS; i++) x[i * DIM + 5] = 60.0f;
+  ck_ok(calibration_counts_create(&params, &counts));
+  calibration_count(counts, &in, -1, true, x, TOKENS, DIM);
+  calibration_count(counts, &q, 0, false, x, TOKENS, DIM);
+  calibration_count(counts, &out, 1, true, x, TOKENS, DIM);
+  calibration_count(counts, &head, 1, true, x, TOKENS, DIM);
+  ck_ok(calibration_decide(counts, &c));
+  calibration_counts_free(counts);
+  ck_assert_int_eq(c.n, 4);
+  ck_assert_uint_eq(c.all_columns, 3 * DIM);
+  ck_assert_uint_eq(c.columns, 3);
+  ck_assert_int_eq(find(&c, "project_in.weight")->columns[0], 5);
+  ck_assert_int_eq(find(&c, "project_out.weight")->columns[0], 5);
+  ck_assert_int_eq(find(&c, "blk.0.attn_q.weight")->n_columns, 0);
+  calibration_free(&c);
+}
+END_TEST
+
 /* 1/70 and a quarter of that of layer 1's values reach 60; all others are 1. */
 START_TEST(thresholds_for_a_share) {
   const calibration_params params = {.outlier_share = 0.015, .column_share = 0.02};
@@ -229,6 +256,7 @@ static void add(TCase *tests) {
   tcase_add_test(tests, columns_of_frequent_features);
   tcase_add_test(tests, columns_within_the_share);
   tcase_add_test(tests, kept_weights_are_left_out);
+  tcase_add_test(tests, projections_and_int8);
   tcase_add_test(tests, thresholds_for_a_share);
   tcase_add_test(tests, no_outliers);
 }

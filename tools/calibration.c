@@ -14,6 +14,16 @@
  * is the lower end of a step, 2 to 3 % apart. */
 enum { BINS_OCTAVE = 32, FIRST_OCTAVE = -8, OCTAVES = 24, BINS = BINS_OCTAVE * OCTAVES };
 
+/* What linears share an input: as outlier_stats.h has it, and the two projections of an embedding that is not as wide
+ * as the model (OPT). */
+enum { INPUT_PROJECT_IN = OUTLIER_INPUTS, INPUT_PROJECT_OUT, INPUTS };
+
+static int32_t input_of(otr_role role) {
+  return role == OTR_ROLE_PROJECT_IN    ? INPUT_PROJECT_IN
+         : role == OTR_ROLE_PROJECT_OUT ? INPUT_PROJECT_OUT
+                                        : (int32_t)outlier_input_of(role);
+}
+
 /* One input of the layer that is being counted: the linears that share it (q, k, v; gate, up) decide alike. */
 typedef struct input_count {
   otr_role role;  // the linear that is counted: the first that was seen
@@ -24,9 +34,16 @@ typedef struct input_count {
   int32_t room;
 } input_count;
 
+/* A linear of the layer that is being counted. */
+typedef struct pending_linear {
+  const otr_tensor_rule *rule;
+  bool columns;
+} pending_linear;
+
 /* What came out for a linear. */
 typedef struct linear_count {
   const otr_tensor_rule *rule;
+  bool columns;
   int32_t layer, k;
   float threshold;
   uint64_t rows;
@@ -36,8 +53,8 @@ typedef struct linear_count {
 struct calibration_counts {
   const calibration_params *params;
   int32_t layer;
-  input_count input[OUTLIER_INPUTS];
-  const otr_tensor_rule *pending[OTR_ROLES];  // linears of the layer, in the order in which they were seen
+  input_count input[INPUTS];
+  pending_linear pending[OTR_ROLES];  // linears of the layer, in the order in which they were seen
   int32_t n_pending;
   linear_count *linears;  // [n]
   int32_t n;
@@ -115,13 +132,18 @@ static float finish_input(const calibration_params *params, input_count *c) {
   return bin_begin(from < BINS ? from : BINS - 1);
 }
 
-static otr_status add_linear(calibration_counts *c, const otr_tensor_rule *rule, const input_count *input,
+static otr_status add_linear(calibration_counts *c, const pending_linear *from, const input_count *input,
                              float threshold) {
   linear_count *more = realloc(c->linears, ((size_t)c->n + 1) * sizeof *more);
   if (!more) return otr_fail(OTR_STATUS_NO_MEMORY, "the counts of %d linears", (int)c->n + 1);
   c->linears = more;
   linear_count *linear = &more[c->n];
-  *linear = (linear_count){.rule = rule, .layer = c->layer, .k = input->k, .threshold = threshold, .rows = input->rows};
+  *linear = (linear_count){.rule = from->rule,
+                           .columns = from->columns,
+                           .layer = c->layer,
+                           .k = input->k,
+                           .threshold = threshold,
+                           .rows = input->rows};
   OTR_TRY(tool_allocate((size_t)input->k, sizeof *linear->hits, (void **)&linear->hits));
   memcpy(linear->hits, input->hits, (size_t)input->k * sizeof *linear->hits);
   c->n++;
@@ -129,15 +151,15 @@ static otr_status add_linear(calibration_counts *c, const otr_tensor_rule *rule,
 }
 
 static otr_status finish_layer(calibration_counts *c) {
-  float thresholds[OUTLIER_INPUTS] = {0};
-  for (int i = 0; i < OUTLIER_INPUTS; i++) {
+  float thresholds[INPUTS] = {0};
+  for (int i = 0; i < INPUTS; i++) {
     if (c->input[i].k > 0) thresholds[i] = finish_input(c->params, &c->input[i]);
   }
   for (int32_t i = 0; i < c->n_pending; i++) {
-    const outlier_input input = outlier_input_of(c->pending[i]->role);
-    OTR_TRY(add_linear(c, c->pending[i], &c->input[input], thresholds[input]));
+    const int32_t input = input_of((otr_role)c->pending[i].rule->role);
+    OTR_TRY(add_linear(c, &c->pending[i], &c->input[input], thresholds[input]));
   }
-  for (int i = 0; i < OUTLIER_INPUTS; i++) c->input[i].k = 0;
+  for (int i = 0; i < INPUTS; i++) c->input[i].k = 0;
   c->n_pending = 0;
   return OTR_STATUS_OK;
 }
@@ -149,20 +171,19 @@ static bool is_kept(const calibration_params *params, const otr_tensor_rule *rul
 }
 
 /* Notes that the layer has this linear. */
-static void note_linear(calibration_counts *c, const otr_tensor_rule *rule, int32_t layer) {
+static void note_linear(calibration_counts *c, const otr_tensor_rule *rule, int32_t layer, bool columns) {
   for (int32_t i = 0; i < c->n_pending; i++) {
-    if (c->pending[i]->role == rule->role) return;
+    if (c->pending[i].rule->role == rule->role) return;
   }
-  if (!is_kept(c->params, rule, layer)) c->pending[c->n_pending++] = rule;
+  if (!is_kept(c->params, rule, layer)) c->pending[c->n_pending++] = (pending_linear){rule, columns};
 }
 
-static otr_status count_input(calibration_counts *c, const otr_tensor_rule *rule, int32_t layer, const float *x,
-                              int32_t m, int32_t k) {
-  const outlier_input input = outlier_input_of(rule->role);
+static otr_status count_input(calibration_counts *c, const otr_tensor_rule *rule, int32_t layer, bool columns,
+                              const float *x, int32_t m, int32_t k) {
+  const int32_t input = input_of((otr_role)rule->role);
   const bool histogram = c->params->outlier_share > 0.0;
   if (layer != c->layer) OTR_TRY(finish_layer(c));
   c->layer = layer;
-  if (input == OUTLIER_INPUTS) return OTR_STATUS_OK;
   input_count *at = &c->input[input];
   if (at->k == 0) {
     OTR_TRY(make_room(at, histogram, k));
@@ -171,7 +192,7 @@ static otr_status count_input(calibration_counts *c, const otr_tensor_rule *rule
     at->rows = 0;
   }
   if (at->k != k) return OTR_STATUS_OK;
-  note_linear(c, rule, layer);
+  note_linear(c, rule, layer, columns);
   if (at->role != rule->role) return OTR_STATUS_OK;
   at->rows += (uint64_t)m;
   if (histogram) {
@@ -182,10 +203,10 @@ static otr_status count_input(calibration_counts *c, const otr_tensor_rule *rule
   return OTR_STATUS_OK;
 }
 
-void calibration_count(calibration_counts *c, const otr_tensor_rule *rule, int32_t layer, const float *x, int32_t m,
-                       int32_t k) {
+void calibration_count(calibration_counts *c, const otr_tensor_rule *rule, int32_t layer, bool columns, const float *x,
+                       int32_t m, int32_t k) {
   if (c->status != OTR_STATUS_OK) return;
-  c->status = count_input(c, rule, layer, x, m, k);
+  c->status = count_input(c, rule, layer, columns, x, m, k);
   if (c->status != OTR_STATUS_OK) otr_detail_get(c->detail);
 }
 
@@ -197,7 +218,7 @@ otr_status calibration_counts_create(const calibration_params *params, calibrati
 
 void calibration_counts_free(calibration_counts *c) {
   if (!c) return;
-  for (int i = 0; i < OUTLIER_INPUTS; i++) {
+  for (int i = 0; i < INPUTS; i++) {
     free(c->input[i].hits);
     free(c->input[i].histogram);
   }
@@ -231,7 +252,7 @@ static otr_status list_candidates(const calibration_counts *c, candidate **out, 
   for (int pass = 0; pass < 2; pass++) {
     for (int32_t i = 0; i < c->n; i++) {
       const linear_count *l = &c->linears[i];
-      for (int32_t j = 0; j < l->k; j++) {
+      for (int32_t j = 0; l->columns && j < l->k; j++) {
         const double frequency = (double)l->hits[j] / (double)l->rows;
         if (frequency < CALIBRATION_FREQUENT) continue;
         if (pass == 1) (*out)[(*n)++] = (candidate){i, j, frequency};
@@ -278,7 +299,7 @@ static otr_status decide(calibration_counts *c, calibration *out) {
     otr_tensor_name(linear->name, from->rule, from->layer, ".weight");
     linear->k = from->k;
     linear->rule = (otr_rule){OTR_RULE_ABSOLUTE, from->threshold};
-    out->all_columns += (uint64_t)from->k;
+    if (from->columns) out->all_columns += (uint64_t)from->k;
     out->tokens = from->rows;
   }
   return choose_columns(c, out);

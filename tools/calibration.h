@@ -31,7 +31,7 @@ typedef struct calibration {
   calibration_linear *linears;  // [n]
   int32_t n;
   uint64_t tokens;
-  uint64_t columns, all_columns; /**< in f16, and in all */
+  uint64_t columns, all_columns; /**< in f16, and in all that could be */
 } calibration;
 
 typedef struct calibration_counts calibration_counts;
@@ -39,10 +39,11 @@ typedef struct calibration_counts calibration_counts;
 otr_status calibration_counts_create(const calibration_params *params, calibration_counts **out);
 /** NULL is allowed. */
 void calibration_counts_free(calibration_counts *counts);
-/** A linear's input x [m, k] for some tokens. Layers come in ascending order, the output layer last. A failure is kept
- *  for calibration_decide. */
-void calibration_count(calibration_counts *counts, const otr_tensor_rule *rule, int32_t layer, const float *x,
-                       int32_t m, int32_t k);
+/** A linear's input x [m, k] for some tokens. Layers come in ascending order: a projection of the embedding first, the
+ *  output layer last. A failure is kept for calibration_decide.
+ *  @param columns false: weights that have no f16 columns to give; they may get a threshold all the same */
+void calibration_count(calibration_counts *counts, const otr_tensor_rule *rule, int32_t layer, bool columns,
+                       const float *x, int32_t m, int32_t k);
 /** @param[out] out calibration_free on OK; zeroed otherwise. */
 otr_status calibration_decide(calibration_counts *counts, calibration *out);
 void calibration_free(calibration *c);

@@ -17,7 +17,7 @@ typedef struct arguments {
   const char **keep_f16;  // [n_keep_f16]
   int32_t n_keep_f16, json;
   const char *calibration;  // a text, or NULL
-  int columns;  // COLUMNS_...
+  int columns;              // COLUMNS_...
   double outlier_share, column_share;
 } arguments;
 
@@ -186,10 +186,12 @@ static otr_status print(const arguments *a, const conversion_result *r, const de
   printf("%s: %.1f MB from %.1f MB in %.1f s; %d int8 and %d f16 weights, outliers %s\nlogits    %s\n", a->out,
          (double)r->bytes * 1e-6, (double)r->source_bytes * 1e-6, seconds, (int)r->n_int8, (int)r->n_f16, rule,
          r->sha256);
-  if (a->calibration)
+  if (a->calibration && c->all_columns == 0)
+    printf("calibrated with %llu tokens: no weight here has f16 columns to give\n", (unsigned long long)c->tokens);
+  else if (a->calibration)
     printf("calibrated with %llu tokens: %llu of %llu columns in f16, too (%.2f %%)\n", (unsigned long long)c->tokens,
            (unsigned long long)c->columns, (unsigned long long)c->all_columns,
-           c->all_columns ? 100.0 * (double)c->columns / (double)c->all_columns : 0.0);
+           100.0 * (double)c->columns / (double)c->all_columns);
   return OTR_STATUS_OK;
 }
 
