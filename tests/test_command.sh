@@ -128,6 +128,14 @@ open(sys.argv[2], "wb").write(data)' "$folder/tiny.gguf" "$folder/nan.gguf"
   says "--template"
   expect 1 verify "$folder/tiny.gguf"
   says "no hash"
+  expect 0 convert "$(dirname "$0")/fixtures/hf/llama-linear" "$folder/ids_only.gguf"
+  says "has no tokenizer"
+  for part in run chat tokenize; do
+    expect 1 $part "$folder/ids_only.gguf" $([ $part = chat ] || echo "-p x")
+    says "no tokenizer (tokenizer.ggml.model): the model takes token ids alone"
+  done
+  expect 1 perplexity "$folder/ids_only.gguf" "$folder/text"
+  says "(--tokens)"
 }
 
 listing() {

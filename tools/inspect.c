@@ -164,6 +164,7 @@ static otr_status make_plan(const arguments *a, otr_plan_info *plan) {
   otr_source source = {.kind = OTR_SOURCE_PATH, .path = a->subject.model};
   otr_model_params model = OTR_MODEL_PARAMS_INIT;
   model.outliers = a->options.outliers;
+  model.weights = a->options.weights;
   otr_session_params session = OTR_SESSION_PARAMS_INIT;
   session.n_ctx = a->n_ctx;
   session.n_batch = a->n_batch;

@@ -38,11 +38,21 @@ static otr_status open_metadata(const char *path, text_metadata *m) {
   return OTR_STATUS_OK;
 }
 
+/* A file may well be without one: its model takes ids. */
+static otr_status create_tokenizer(const otr_metadata *metadata, otr_tokenizer **out) {
+  otr_metadata_value value;
+  if (!otr_metadata_find(metadata, "tokenizer.ggml.model", &value))
+    return otr_fail(OTR_STATUS_UNSUPPORTED,
+                    "no tokenizer (tokenizer.ggml.model): the model takes token ids alone, which perplexity, compare, "
+                    "analyze and logits read from a file (--tokens)");
+  return tool_text_status(otr_tokenizer_create(metadata, NULL, out));
+}
+
 otr_status tool_language_open(const char *path, tool_language *out) {
   *out = (tool_language){.info = OTR_TOKENIZER_INFO_INIT};
   text_metadata m;
   OTR_TRY(open_metadata(path, &m));
-  otr_status status = tool_text_status(otr_tokenizer_create(m.metadata, NULL, &out->tokenizer));
+  otr_status status = create_tokenizer(m.metadata, &out->tokenizer);
   close_metadata(&m);
   if (status != OTR_STATUS_OK) return otr_fail_in(status, "%s", path);
   return tool_text_status(otr_tokenizer_get_info(out->tokenizer, &out->info));
