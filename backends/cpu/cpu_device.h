@@ -8,6 +8,7 @@
 #include "kernels.h"
 
 #define OTR_ROW_BLOCK 8     /* rows of a task of row-wise operations */
+#define OTR_ROWS_TOGETHER 2 /* of these, so many go through all operations before the next do */
 #define OTR_OUTPUT_BLOCK 64 /* outputs of a linear's smallest task: the kernels' panel */
 #define OTR_STREAM_BLOCK 16 /* the same for few rows */
 

@@ -171,15 +171,25 @@ static void note_found(otr_worker *w, const otr_op *op) {
   w->found.worst = 0;
 }
 
+/** Rows that all operations of the chain take together: what they leave for each other stays in the first cache. Keys
+ *  go to their pages by the block. */
+static int32_t rows_together(const otr_prepared *p) {
+  for (int32_t i = 0; i < p->n_chain; i++)
+    if (p->ops[p->at + i].op->code == OTR_OP_ROPE_KV) return OTR_ROW_BLOCK;
+  return OTR_ROWS_TOGETHER;
+}
+
 static void chain_task(void *context, int32_t index, int32_t worker) {
   otr_prepared *p = context;
   otr_worker *w = &p->workers[worker];
   otr_float_mode mode = otr_float_mode_enter();
-  int32_t m = rows_of(p->ops[p->at].op, p->step);
+  int32_t m = rows_of(p->ops[p->at].op, p->step), step = rows_together(p);
   int32_t r0 = index * OTR_ROW_BLOCK, r1 = r0 + OTR_ROW_BLOCK < m ? r0 + OTR_ROW_BLOCK : m;
-  for (int32_t i = 0; i < p->n_chain; i++) {
-    run_rows(p, &p->ops[p->at + i], w, r0, r1);
-    note_found(w, p->ops[p->at + i].op);
+  for (; r0 < r1; r0 += step) {
+    for (int32_t i = 0; i < p->n_chain; i++) {
+      run_rows(p, &p->ops[p->at + i], w, r0, r0 + step < r1 ? r0 + step : r1);
+      note_found(w, p->ops[p->at + i].op);
+    }
   }
   otr_float_mode_leave(mode);
 }

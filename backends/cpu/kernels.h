@@ -8,6 +8,7 @@
 #ifndef OTR_CPU_KERNELS_H
 #define OTR_CPU_KERNELS_H
 
+#include <stdalign.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -43,15 +44,20 @@ typedef struct otr_host_weight {
   const uint16_t *static_cols;/* [n_static, n] f16 bits, as a file gave them: read as the contract says */
 } otr_host_weight;
 
+/** An outlier in a lane's list; feature 0 with x = 0 adds nothing. */
+typedef struct otr_outlier_place {
+  int32_t feature;
+  float x; /* x16 * 2^e_i: exact, and so are its products */
+} otr_outlier_place;
+
 /** A row's outliers once more, by lane (feature mod 4) and ascending in it, where each lane has at most
- *  OTR_LANE_OUTLIERS of them: kernels that go over the same row for many outputs need not sort them again. Unused places
- *  are feature 0 with x = 0, which adds nothing. */
+ *  OTR_LANE_OUTLIERS of them: kernels that go over the same row for many outputs need not sort them again. Two rounds
+ *  of all lanes lie in two cache lines: most rows need no more. */
 #define OTR_LANE_OUTLIERS 8
 typedef struct otr_outlier_lanes {
-  int32_t count[4];  /* outliers of each lane */
-  int32_t rounds[2]; /* most outliers of lanes 0 and 2, of lanes 1 and 3; rounds[0] = -1: too many for this form */
-  int32_t feature[4][OTR_LANE_OUTLIERS];
-  float x[4][OTR_LANE_OUTLIERS]; /* x16 * 2^e_i: exact, and so are its products */
+  alignas(64) uint8_t count[4]; /* outliers of each lane */
+  int8_t rounds[2]; /* most outliers of lanes 0 and 2, of lanes 1 and 3; rounds[0] = -1: too many for this form */
+  otr_outlier_place at[OTR_LANE_OUTLIERS][4]; /* [round][lane]; a lane without one in its pair's round: adds nothing */
 } otr_outlier_lanes;
 
 /** What QUANTIZE makes of up to max_rows rows. q_stride = k rounded up to 64; q is zero from k to q_stride. */

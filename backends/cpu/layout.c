@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 /* How the CPU backends lay out quantized and rounded activations in one piece of memory. */
-#include <string.h>
-
 #include "kernels.h"
 
 #define ALIGN 64
@@ -61,23 +59,30 @@ otr_quantized otr_quantized_view(void *base, int32_t max_rows, int32_t k) {
   };
 }
 
+/** Lanes `lane` and lane + 2 to the same length. */
+static void even_lanes(otr_outlier_lanes *l, const int32_t count[4], int32_t lane) {
+  int32_t a = count[lane], b = count[lane + 2], longest = a > b ? a : b;
+  for (; a < longest; a++) l->at[a][lane] = (otr_outlier_place){0, 0.0f};
+  for (; b < longest; b++) l->at[b][lane + 2] = (otr_outlier_place){0, 0.0f};
+  l->rounds[lane] = (int8_t)longest;
+}
+
 void otr_quantized_group(const otr_quantized *out, int32_t row) {
   otr_outlier_lanes *l = &out->lanes[row];
   const int32_t *index = out->out_index + (size_t)row * (size_t)out->k;
   const float *value = out->out_value + (size_t)row * (size_t)out->k;
-  int32_t n = out->n_out[row];
-  memset(l, 0, sizeof *l);
-  for (int32_t j = 0; j < n; j++) {
-    int32_t lane = index[j] % 4, at = l->count[lane]++;
+  int32_t count[4] = {0, 0, 0, 0};
+  for (int32_t j = 0; j < out->n_out[row]; j++) {
+    int32_t lane = index[j] & 3, at = count[lane]++;
     if (at == OTR_LANE_OUTLIERS) {
       l->rounds[0] = -1;
       return;
     }
-    l->feature[lane][at] = index[j];
-    l->x[lane][at] = value[j] * out->pow2e[row];
+    l->at[at][lane] = (otr_outlier_place){index[j], value[j] * out->pow2e[row]};
   }
-  l->rounds[0] = l->count[0] > l->count[2] ? l->count[0] : l->count[2];
-  l->rounds[1] = l->count[1] > l->count[3] ? l->count[1] : l->count[3];
+  for (int32_t lane = 0; lane < 4; lane++) l->count[lane] = (uint8_t)count[lane];
+  even_lanes(l, count, 0);
+  even_lanes(l, count, 1);
 }
 
 size_t otr_rounded_bytes(int32_t max_rows, int32_t k) {

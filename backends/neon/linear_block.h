@@ -197,7 +197,7 @@ INLINE quads lane_sum(const otr_outlier_lanes *l, int lane, const otr_host_weigh
   quads sum = {{vdupq_n_f32(0.0f), vdupq_n_f32(0.0f), vdupq_n_f32(0.0f), vdupq_n_f32(0.0f)}};
   picks room = {{vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0)}};
   for (int32_t r = 0, count = l->count[lane]; r < count; r++)
-    add_outlier(&sum, &room, w, b, l->feature[lane][r], l->x[lane][r], with_static);
+    add_outlier(&sum, &room, w, b, l->at[r][lane].feature, l->at[r][lane].x, with_static);
   return sum;
 }
 

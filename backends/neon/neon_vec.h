@@ -120,23 +120,11 @@ VEC_FN vf vf_of_bits(vi x) { return VEC_ALL(vf, VF_OF_BITS); }
 VEC_FN vi vi_round(vf x) { return VEC_ALL(vi, VI_ROUND); }
 VEC_FN vf vf_of_int(vi x) { return VEC_ALL(vf, VF_OF_INT); }
 
-VEC_FN vi vi_load_part(const int32_t *p, int n) {
-  int32_t part[16] = {0};
-  if (n > 0) memcpy(part, p, (size_t)(n < 16 ? n : 16) * sizeof *part);
-  return (vi){vld1q_s32(part), vld1q_s32(part + 4), vld1q_s32(part + 8), vld1q_s32(part + 12)};
-}
 VEC_FN void vi_store(int32_t *p, vi x) {
   vst1q_s32(p, x.a);
   vst1q_s32(p + 4, x.b);
   vst1q_s32(p + 8, x.c);
   vst1q_s32(p + 12, x.d);
-}
-VEC_FN vf vf_gather(const float *base, vi index, int n) {
-  int32_t at[16];
-  float part[16] = {0};
-  vi_store(at, index);
-  for (int i = 0; i < n && i < 16; i++) part[i] = base[at[i]];
-  return vf_load(part);
 }
 /** 64 values, saturated. */
 VEC_FN void vi_store_s8(int8_t *p, const vi x[4]) {
@@ -145,20 +133,16 @@ VEC_FN void vi_store_s8(int8_t *p, const vi x[4]) {
     vst1q_s8(p, vqmovn_high_s16(vqmovn_s16(low), high));
   }
 }
-/** sum + 64 values, in any order. */
-VEC_FN vi vi_add_s8(vi sum, const int8_t *p) {
-  sum.a = vpadalq_s16(sum.a, vpaddlq_s8(vld1q_s8(p)));
-  sum.b = vpadalq_s16(sum.b, vpaddlq_s8(vld1q_s8(p + 16)));
-  sum.c = vpadalq_s16(sum.c, vpaddlq_s8(vld1q_s8(p + 32)));
-  sum.d = vpadalq_s16(sum.d, vpaddlq_s8(vld1q_s8(p + 48)));
-  return sum;
-}
-/** The indices base + l of the true l, packed together at p. */
-VEC_FN void vi_store_true(int32_t *p, vm m, int32_t base, int n_true) {
+/** The indices of the true ones of 64, base being the first one's, packed together at p. @return how many. */
+VEC_FN int vi_store_true(int32_t *p, const vm m[4], int32_t base) {
   int32_t bits[16];
-  vi_store(bits, vi_keep(m, vi_set(1)));
-  for (int l = 0, n = 0; n < n_true; l++)
-    if (bits[l]) p[n++] = base + l;
+  int n = 0;
+  for (int q = 0; q < 4; q++) {
+    vi_store(bits, vi_keep(m[q], vi_set(1)));
+    for (int l = 0; l < 16; l++)
+      if (bits[l]) p[n++] = base + 16 * q + l;
+  }
+  return n;
 }
 
 VEC_FN int32_t vi_largest(vi x) { return vmaxvq_s32(vmaxq_s32(vmaxq_s32(x.a, x.b), vmaxq_s32(x.c, x.d))); }

@@ -355,14 +355,14 @@ static void sum_lanes(const job *j, int32_t i, int32_t n, int32_t n1, int32_t wi
 #define LANE_PANEL(l, c) p##l##c = _mm512_fmadd_ps(panel_weights(quad + 64 * (c), pick), x, p##l##c);
 #define FROM_COLUMN(l, C)                                                       \
   {                                                                             \
-    const __m512 x = _mm512_set1_ps(o->x[l][r]);                                \
-    const float *column = j->column + (size_t)j->slot[o->feature[l][r]] * WIDE; \
+    const __m512 x = _mm512_set1_ps(o->at[r][l].x);                                \
+    const float *column = j->column + (size_t)j->slot[o->at[r][l].feature] * WIDE; \
     COLS##C(LANE_COLUMN, l)                                                     \
   }
 #define FROM_PANEL(l, C)                                                                      \
   {                                                                                           \
-    const __m512 x = _mm512_set1_ps(o->x[l][r]);                                              \
-    const uint8_t *quad = j->panel + (size_t)((uint32_t)o->feature[l][r] >> 2) * (64 * (C));  \
+    const __m512 x = _mm512_set1_ps(o->at[r][l].x);                                              \
+    const uint8_t *quad = j->panel + (size_t)((uint32_t)o->at[r][l].feature >> 2) * (64 * (C));  \
     const __m512i pick = _mm512_set1_epi32(1 << 8 * (l));                                     \
     COLS##C(LANE_PANEL, l)                                                                    \
   }

@@ -70,23 +70,11 @@ VEC_FN vf vf_select(vm m, vf x, vf y) {
 VEC_FN vf vf_keep(vm m, vf x) {
   return (vf){_mm256_and_ps(_mm256_castsi256_ps(m.a), x.a), _mm256_and_ps(_mm256_castsi256_ps(m.b), x.b)};
 }
-VEC_FN vf vf_gather(const float *base, vi index, int n) {
-  vm m = vm_first(n);
-  __m256 z = _mm256_setzero_ps();
-  return (vf){_mm256_mask_i32gather_ps(z, base, index.a, _mm256_castsi256_ps(m.a), 4),
-              _mm256_mask_i32gather_ps(z, base, index.b, _mm256_castsi256_ps(m.b), 4)};
-}
 
 VEC_FN vi vi_zero(void) { return (vi){_mm256_setzero_si256(), _mm256_setzero_si256()}; }
 VEC_FN vi vi_set(int32_t x) { return (vi){_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
 VEC_FN vi vi_ramp(void) {
   return (vi){_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15)};
-}
-VEC_FN vi vi_load_part(const int32_t *p, int n) {
-  vm m = vm_first(n);
-  vi x = {_mm256_maskload_epi32(p, m.a), _mm256_setzero_si256()};
-  if (n > 8) x.b = _mm256_maskload_epi32(p + 8, m.b);
-  return x;
 }
 VEC_FN vi vi_and(vi x, vi y) { return (vi){_mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)}; }
 VEC_FN vi vi_xor(vi x, vi y) { return (vi){_mm256_xor_si256(x.a, y.a), _mm256_xor_si256(x.b, y.b)}; }
@@ -109,18 +97,6 @@ VEC_FN void vi_store_s8(int8_t *p, const vi x[4]) {
     __m256i q = _mm256_packs_epi16(_mm256_packs_epi32(x[i].a, x[i].b), _mm256_packs_epi32(x[i + 1].a, x[i + 1].b));
     _mm256_storeu_si256((__m256i *)(void *)p, _mm256_permutevar8x32_epi32(q, order));
   }
-}
-/** sum + 64 values, in any order. */
-VEC_FN vi vi_add_s8(vi sum, const int8_t *p) {
-  const __m256i ones = _mm256_set1_epi8(1), ones16 = _mm256_set1_epi16(1);
-  __m256i low = _mm256_maddubs_epi16(ones, _mm256_loadu_si256((const __m256i *)(const void *)p));
-  __m256i high = _mm256_maddubs_epi16(ones, _mm256_loadu_si256((const __m256i *)(const void *)(p + 32)));
-  return vi_add(sum, (vi){_mm256_madd_epi16(low, ones16), _mm256_madd_epi16(high, ones16)});
-}
-/** The indices base + l of the true l, packed together at p. */
-VEC_FN void vi_store_true(int32_t *p, vm m, int32_t base, int n_true) {
-  uint32_t bits = vm_bits(m);
-  for (int i = 0; i < n_true; i++, bits &= bits - 1) p[i] = base + __builtin_ctz(bits);
 }
 
 VEC_FN int32_t vi_largest(vi x) {

@@ -39,14 +39,10 @@ VEC_FN vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
 VEC_FN vm vf_ge(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
 VEC_FN vf vf_select(vm m, vf a, vf b) { return _mm512_mask_mov_ps(b, m, a); }
 VEC_FN vf vf_keep(vm m, vf a) { return _mm512_maskz_mov_ps(m, a); }
-VEC_FN vf vf_gather(const float *base, vi index, int n) {
-  return _mm512_mask_i32gather_ps(vf_zero(), vm_first(n), index, base, 4);
-}
 
 VEC_FN vi vi_zero(void) { return _mm512_setzero_si512(); }
 VEC_FN vi vi_set(int32_t x) { return _mm512_set1_epi32(x); }
 VEC_FN vi vi_ramp(void) { return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15); }
-VEC_FN vi vi_load_part(const int32_t *p, int n) { return _mm512_maskz_loadu_epi32(vm_first(n), p); }
 VEC_FN vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
 VEC_FN vi vi_xor(vi a, vi b) { return _mm512_xor_si512(a, b); }
 VEC_FN vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
@@ -66,15 +62,6 @@ VEC_FN void vi_store_s8(int8_t *p, const vi x[4]) {
   const vi order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   vi q = _mm512_packs_epi16(_mm512_packs_epi32(x[0], x[1]), _mm512_packs_epi32(x[2], x[3]));
   _mm512_storeu_si512(p, _mm512_permutexvar_epi32(order, q));
-}
-/** sum + 64 values, in any order. */
-VEC_FN vi vi_add_s8(vi sum, const int8_t *p) {
-  vi pairs = _mm512_maddubs_epi16(_mm512_set1_epi8(1), _mm512_loadu_si512(p));
-  return _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
-}
-/** The indices base + l of the true l, packed together at p. */
-VEC_FN void vi_store_true(int32_t *p, vm m, int32_t base, int n_true) {
-  _mm512_mask_storeu_epi32(p, vm_first(n_true), _mm512_maskz_compress_epi32(m, vi_add(vi_ramp(), vi_set(base))));
 }
 
 VEC_FN int32_t vi_largest(vi x) { return _mm512_reduce_max_epi32(x); }

@@ -15,6 +15,15 @@ VEC_FN uint32_t vm_count(vm m) {
 VEC_FN bool vm_any(vm m) {
   return vm_bits(m) != 0;
 }
+/** The indices of the true ones of 64, base being the first one's, packed together at p; one by one, so that loads of
+ * one each need not wait. @return how many. */
+VEC_FN int vi_store_true(int32_t *p, const vm m[4], int32_t base) {
+  uint64_t bits = vm_bits(m[0]) | (uint64_t)vm_bits(m[1]) << 16 | (uint64_t)vm_bits(m[2]) << 32 |
+                  (uint64_t)vm_bits(m[3]) << 48;
+  int n = 0;
+  for (; bits != 0; bits &= bits - 1) p[n++] = base + __builtin_ctzll(bits);
+  return n;
+}
 
 /** The end of lanesum<16 ...>: h = 8, 4, 2, 1 (h = 8 made by vf_fold_sum). */
 VEC_FN float vf_sum_lanes(vf x) {
