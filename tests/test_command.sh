@@ -281,6 +281,9 @@ calibrations() {
   expect 0 inspect "$folder/calibrated.gguf" --json
   json 'any(m["key"] == "outrider.outliers.rules" and m["value"][0] == "absolute" for m in j["metadata"])'
   expect 1 convert "$folder/tiny.gguf" "$folder/x.gguf" --calibrate "$folder/missing"
+  # What is wrong with the names is said first: calibrating may take minutes.
+  expect 1 convert "$folder/tiny.gguf" "$folder/x.gguf" --calibrate "$folder/missing" --keep-f16 "no.*"
+  says "no.*"
   for option in "--f16-columns calibrated" "--outlier-share 1" "--column-share 1" \
     "--calibrate $folder/text --outlier-share 1 --outliers off"; do
     expect 2 convert "$folder/tiny.gguf" "$folder/x.gguf" $option

@@ -258,15 +258,20 @@ static otr_status refuse_same_file(const conversion *c) {
   return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "%s: source and result are the same file", path);
 }
 
-static otr_status convert(conversion *c) {
+/* All that is told to be wrong before anything is computed. */
+static otr_status begin(conversion *c) {
   if (c->source == NULL) {
     OTR_TRY(source_open(c->params->in, c->memory, &c->own));
     c->source = c->own;
   }
   OTR_TRY(refuse_same_file(c));
-  c->result->source_bytes = source_bytes(c->source);
   OTR_TRY(plan(c));
-  OTR_TRY(check_globs(c));
+  return check_globs(c);
+}
+
+static otr_status convert(conversion *c) {
+  OTR_TRY(begin(c));
+  c->result->source_bytes = source_bytes(c->source);
   OTR_TRY(row_maker_create(c->source, c->jobs, c->n_jobs, c->params->runtime->parallel, c->memory, &c->maker));
   OTR_TRY(begin_file(c));
   OTR_TRY(make_all(c));
@@ -276,16 +281,26 @@ static otr_status convert(conversion *c) {
   return otr_gguf_writer_finish(c->writer);
 }
 
-otr_status conversion_run(const conversion_params *params, conversion_result *result) {
+static otr_status with_conversion(const conversion_params *params, conversion_result *result,
+                                  otr_status (*run)(conversion *c)) {
   memset(result, 0, sizeof *result);
   otr_memory memory; /* not the runtime's: its peak is the model's affair */
   otr_memory_init(&memory, NULL);
   conversion c = {.params = params, .result = result, .memory = &memory, .source = params->source};
-  otr_status status = convert(&c);
+  otr_status status = run(&c);
   otr_gguf_writer_destroy(c.writer);
   row_maker_destroy(c.maker);
   otr_memory_give_array(&memory, c.jobs, (size_t)c.n_jobs, sizeof *c.jobs);
   otr_memory_give_array(&memory, c.linears, (size_t)c.n_jobs, sizeof *c.linears);
   source_close(c.own);
   return status;
+}
+
+otr_status conversion_check(const conversion_params *params) {
+  conversion_result none;
+  return with_conversion(params, &none, begin);
+}
+
+otr_status conversion_run(const conversion_params *params, conversion_result *result) {
+  return with_conversion(params, result, convert);
 }

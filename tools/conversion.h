@@ -38,6 +38,9 @@ typedef struct conversion_result {
   char sha256[65]; /**< the verify hash that the file carries */
 } conversion_result;
 
+/** Whether the source and the names in params are in order: what conversion_run would say of them, before minutes of
+ *  calibrating. The runtime may be missing. @return as there */
+otr_status conversion_check(const conversion_params *params);
 /** @return OK, INVALID_ARGUMENT, IO, BAD_FORMAT, UNSUPPORTED, NO_MEMORY, CANCELLED, NONFINITE. On failure there is no
  *  new file. */
 otr_status conversion_run(const conversion_params *params, conversion_result *result);

@@ -205,7 +205,10 @@ static otr_status convert(const arguments *a, decided *d, conversion_result *res
                               .outliers = a->options.outliers,
                               .progress = step,
                               .progress_user = &progress};
-  if (a->calibration) OTR_TRY(run_calibration(a, d));
+  if (a->calibration) {
+    OTR_TRY(conversion_check(&params));
+    OTR_TRY(run_calibration(a, d));
+  }
   params.linears = d->linears;
   params.n_linears = d->calibration.n;
   OTR_TRY(tool_runtime(&a->options, &params.runtime));
