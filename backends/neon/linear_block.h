@@ -196,8 +196,8 @@ INLINE void add_outlier(quads *sum, picks *room, const otr_host_weight *w, block
 INLINE quads lane_sum(const otr_outlier_lanes *l, int lane, const otr_host_weight *w, block b, int with_static) {
   quads sum = {{vdupq_n_f32(0.0f), vdupq_n_f32(0.0f), vdupq_n_f32(0.0f), vdupq_n_f32(0.0f)}};
   picks room = {{vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0)}};
-  for (int32_t r = 0, count = l->count[lane]; r < count; r++)
-    add_outlier(&sum, &room, w, b, l->at[r][lane].feature, l->at[r][lane].x, with_static);
+  for (const otr_outlier_place *p = &l->at[0][lane], *end = p + 4 * l->count[lane]; p != end; p += 4)
+    add_outlier(&sum, &room, w, b, p->feature, p->x, with_static);
   return sum;
 }
 
@@ -218,20 +218,35 @@ INLINE quads quads_add(quads a, quads b) {
                   vaddq_f32(a.of[3], b.of[3])}};
 }
 
-/** lanesum<4> of row i's outliers, times 2^e_i: that factor went into x, which is exact. */
-INLINE quads outlier_sum(const job *j, block b, int32_t i, int with_static) {
+/* lanesum<4> of row i's outliers, times 2^e_i: that factor went into x, which is exact. Three functions that are not
+ * inlined: most rows pay for the first alone, and once for each variant of the kernel is enough. */
+#define SUM_FN static __attribute__((noinline)) void
+
+SUM_FN sum_listed(const job *j, const block *b, int32_t i, float out[BLOCK]) {
   const otr_outlier_lanes *l = &j->x->lanes[i];
-  if (l->rounds[0] < 0) {
-    quads even = quads_add(long_lane_sum(j->x, i, 0, j->w, b), long_lane_sum(j->x, i, 2, j->w, b));
-    return quads_add(even, quads_add(long_lane_sum(j->x, i, 1, j->w, b), long_lane_sum(j->x, i, 3, j->w, b)));
-  }
-  quads even = quads_add(lane_sum(l, 0, j->w, b, with_static), lane_sum(l, 2, j->w, b, with_static));
-  return quads_add(even, quads_add(lane_sum(l, 1, j->w, b, with_static), lane_sum(l, 3, j->w, b, with_static)));
+  quads even = quads_add(lane_sum(l, 0, j->w, *b, 0), lane_sum(l, 2, j->w, *b, 0));
+  quads_store(out, quads_add(even, quads_add(lane_sum(l, 1, j->w, *b, 0), lane_sum(l, 3, j->w, *b, 0))));
 }
 
-/** out = outlier_sum. Not inlined: once for each variant is enough. */
-static __attribute__((noinline)) void sum_outliers(const job *j, const block *b, int32_t i, float out[BLOCK]) {
-  quads_store(out, j->w->n_static > 0 ? outlier_sum(j, *b, i, 1) : outlier_sum(j, *b, i, 0));
+SUM_FN sum_listed_static(const job *j, const block *b, int32_t i, float out[BLOCK]) {
+  const otr_outlier_lanes *l = &j->x->lanes[i];
+  quads even = quads_add(lane_sum(l, 0, j->w, *b, 1), lane_sum(l, 2, j->w, *b, 1));
+  quads_store(out, quads_add(even, quads_add(lane_sum(l, 1, j->w, *b, 1), lane_sum(l, 3, j->w, *b, 1))));
+}
+
+SUM_FN sum_all(const job *j, const block *b, int32_t i, float out[BLOCK]) {
+  quads even = quads_add(long_lane_sum(j->x, i, 0, j->w, *b), long_lane_sum(j->x, i, 2, j->w, *b));
+  quads_store(out,
+              quads_add(even, quads_add(long_lane_sum(j->x, i, 1, j->w, *b), long_lane_sum(j->x, i, 3, j->w, *b))));
+}
+
+INLINE void sum_outliers(const job *j, const block *b, int32_t i, float out[BLOCK]) {
+  if (j->x->lanes[i].rounds[0] < 0)
+    sum_all(j, b, i, out);
+  else if (j->w->n_static > 0)
+    sum_listed_static(j, b, i, out);
+  else
+    sum_listed(j, b, i, out);
 }
 
 /** y of row i from its integer sums. */

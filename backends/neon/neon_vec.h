@@ -126,24 +126,32 @@ VEC_FN void vi_store(int32_t *p, vi x) {
   vst1q_s32(p + 8, x.c);
   vst1q_s32(p + 12, x.d);
 }
-/** 64 values, saturated. */
-VEC_FN void vi_store_s8(int8_t *p, const vi x[4]) {
+/** Stores 64 values, saturated. @return sum + what was stored, in any order */
+VEC_FN vi vi_store_s8(int8_t *p, const vi x[4], vi sum) {
+  int8x16_t q[4];
   for (int i = 0; i < 4; i++, p += 16) {
     int16x8_t low = vqmovn_high_s32(vqmovn_s32(x[i].a), x[i].b), high = vqmovn_high_s32(vqmovn_s32(x[i].c), x[i].d);
-    vst1q_s8(p, vqmovn_high_s16(vqmovn_s16(low), high));
+    vst1q_s8(p, q[i] = vqmovn_high_s16(vqmovn_s16(low), high));
   }
+  sum.a = vpadalq_s16(sum.a, vpaddlq_s8(q[0]));
+  sum.b = vpadalq_s16(sum.b, vpaddlq_s8(q[1]));
+  sum.c = vpadalq_s16(sum.c, vpaddlq_s8(q[2]));
+  sum.d = vpadalq_s16(sum.d, vpaddlq_s8(q[3]));
+  return sum;
 }
 /** The indices of the true ones of 64, base being the first one's, packed together at p. @return how many. */
 VEC_FN int vi_store_true(int32_t *p, const vm m[4], int32_t base) {
-  int32_t bits[16];
   int n = 0;
-  for (int q = 0; q < 4; q++) {
-    vi_store(bits, vi_keep(m[q], vi_set(1)));
-    for (int l = 0; l < 16; l++)
-      if (bits[l]) p[n++] = base + 16 * q + l;
+  for (int q = 0; q < 4; q++, base += 16) {
+    uint16x8_t low = vmovn_high_u32(vmovn_u32(m[q].a), m[q].b), high = vmovn_high_u32(vmovn_u32(m[q].c), m[q].d);
+    uint8x8_t nibbles = vshrn_n_u16(vreinterpretq_u16_u8(vmovn_high_u16(vmovn_u16(low), high)), 4);
+    uint64_t bits = vget_lane_u64(vreinterpret_u64_u8(nibbles), 0) & 0x1111111111111111u;
+    for (; bits != 0; bits &= bits - 1) p[n++] = base + (__builtin_ctzll(bits) >> 2);
   }
   return n;
 }
+/* A mask of the outliers costs the quantizer more than to put them right afterwards. */
+#define VEC_OUTLIERS_AFTER 1
 
 VEC_FN int32_t vi_largest(vi x) { return vmaxvq_s32(vmaxq_s32(vmaxq_s32(x.a, x.b), vmaxq_s32(x.c, x.d))); }
 VEC_FN int32_t vi_sum(vi x) { return vaddvq_s32(vaddq_s32(vaddq_s32(x.a, x.b), vaddq_s32(x.c, x.d))); }

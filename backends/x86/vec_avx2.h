@@ -91,12 +91,13 @@ VEC_FN vf vf_of_bits(vi x) { return (vf){_mm256_castsi256_ps(x.a), _mm256_castsi
 VEC_FN vi vi_round(vf x) { return (vi){_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)}; }
 VEC_FN vf vf_of_int(vi x) { return (vf){_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
 /** 64 values, saturated. */
-VEC_FN void vi_store_s8(int8_t *p, const vi x[4]) {
+VEC_FN vi vi_store_s8(int8_t *p, const vi x[4], vi sum) {
   const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
   for (int i = 0; i < 4; i += 2, p += 32) {
     __m256i q = _mm256_packs_epi16(_mm256_packs_epi32(x[i].a, x[i].b), _mm256_packs_epi32(x[i + 1].a, x[i + 1].b));
     _mm256_storeu_si256((__m256i *)(void *)p, _mm256_permutevar8x32_epi32(q, order));
   }
+  return vi_add(vi_add(sum, vi_add(x[0], x[1])), vi_add(x[2], x[3]));
 }
 
 VEC_FN int32_t vi_largest(vi x) {

@@ -58,10 +58,11 @@ VEC_FN vf vf_of_bits(vi x) { return _mm512_castsi512_ps(x); }
 VEC_FN vi vi_round(vf x) { return _mm512_cvtps_epi32(x); }
 VEC_FN vf vf_of_int(vi x) { return _mm512_cvtepi32_ps(x); }
 /** 64 values, saturated. */
-VEC_FN void vi_store_s8(int8_t *p, const vi x[4]) {
+VEC_FN vi vi_store_s8(int8_t *p, const vi x[4], vi sum) {
   const vi order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   vi q = _mm512_packs_epi16(_mm512_packs_epi32(x[0], x[1]), _mm512_packs_epi32(x[2], x[3]));
   _mm512_storeu_si512(p, _mm512_permutexvar_epi32(order, q));
+  return vi_add(vi_add(sum, vi_add(x[0], x[1])), vi_add(x[2], x[3]));
 }
 
 VEC_FN int32_t vi_largest(vi x) { return _mm512_reduce_max_epi32(x); }
