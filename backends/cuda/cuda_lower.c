@@ -376,56 +376,28 @@ static size_t attention_scratch(const otr_program *p, const otr_op_attention *o)
 
 /* ---- sequences that one kernel does ------------------------------------------------------------------------------ */
 
-static bool same_ref(otr_ref a, otr_ref b) {
-  return a.buffer == b.buffer && a.offset == b.offset;
-}
-
 static struct cuda_head head_of(const cuda_lowering *l, const otr_op *op) {
   return (struct cuda_head){
       .step = l->step, .found = l->found, .layer = op->layer, .logits = op->rows == OTR_ROWS_LOGITS};
 }
 
-/** Whether op[at] is a quantizer (not in batch scope) of the `width` values at x, on the same rows as op[0]. */
-static bool quantizes(const otr_op *op, int32_t at, int32_t n_left, otr_ref x, int32_t width) {
-  if (at >= n_left || op[at].code != OTR_OP_QUANTIZE || op[at].rows != op->rows) return false;
-  const otr_op_quantize *q = &op[at].u.quantize;
-  return !q->batch && q->k == width && same_ref(q->x, x);
+static otr_status lower_norm_sequence(const lowering *w, const otr_row_sequence *s) {
+  const otr_op_norm *norm = &s->norm->u.norm;
+  struct cuda_norm_quantize_args a = {.norm = norm_args(head_of(w->l, s->norm), norm),
+                                      .quantize = quantize_args(w, &s->quantize->u.quantize),
+                                      .has_add = s->add != NULL};
+  if (s->add) a.add = add_args(w->head, &s->add->u.add);
+  return LAUNCH(w, norm_quantize, (uint32_t)w->rows, 1, row_threads(w, norm->width), a);
 }
 
-/** [ADD,] NORM, QUANTIZE. @return operations done, 0: another sequence */
-static int32_t fuse_norm(const lowering *w, int32_t n_left, otr_status *status) {
-  const otr_op *op = w->op;
-  int32_t at = op->code == OTR_OP_ADD;
-  if (at >= n_left || op[at].code != OTR_OP_NORM || op[at].rows != op->rows || op[at].u.norm.groups != 1) return 0;
-  const otr_op_norm *norm = &op[at].u.norm;
-  if (at == 1 && (!same_ref(op->u.add.x, norm->x) || op->u.add.width != norm->width)) return 0;
-  if (!quantizes(op, at + 1, n_left, norm->out, norm->width)) return 0;
-  struct cuda_norm_quantize_args a = {.norm = norm_args(head_of(w->l, &op[at]), norm),
-                                      .quantize = quantize_args(w, &op[at + 1].u.quantize),
-                                      .has_add = at};
-  if (at == 1) a.add = add_args(w->head, &op->u.add);
-  *status = LAUNCH(w, norm_quantize, (uint32_t)w->rows, 1, row_threads(w, norm->width), a);
-  return at + 2;
-}
-
-/** GLU or ACT, QUANTIZE. */
-static int32_t fuse_glu(const lowering *w, int32_t n_left, otr_status *status) {
-  const otr_op *op = w->op;
+static otr_status lower_act_sequence(const lowering *w, const otr_row_sequence *s) {
+  const otr_op *op = s->act;
   otr_op_glu o = op->u.glu;
   if (op->code == OTR_OP_ACT)
     o = (otr_op_glu){.out = op->u.act.out, .gate = op->u.act.x, .width = op->u.act.width, .act = op->u.act.act};
-  if (!quantizes(op, 1, n_left, o.out, o.width)) return 0;
-  struct cuda_glu_quantize_args a = {.glu = glu_args(w->head, &o), .quantize = quantize_args(w, &op[1].u.quantize)};
-  *status = LAUNCH(w, glu_quantize, (uint32_t)w->rows, 1, row_threads(w, o.width), a);
-  return 2;
-}
-
-static int32_t fuse_some(const lowering *w, otr_status *status) {
-  const otr_program *p = w->l->program;
-  int32_t n_left = p->n_ops - (int32_t)(w->op - p->ops);
-  if (w->op->code == OTR_OP_ADD || w->op->code == OTR_OP_NORM) return fuse_norm(w, n_left, status);
-  if (w->op->code == OTR_OP_GLU || w->op->code == OTR_OP_ACT) return fuse_glu(w, n_left, status);
-  return 0;
+  struct cuda_glu_quantize_args a = {.glu = glu_args(w->head, &o),
+                                     .quantize = quantize_args(w, &s->quantize->u.quantize)};
+  return LAUNCH(w, glu_quantize, (uint32_t)w->rows, 1, row_threads(w, o.width), a);
 }
 
 /* ---- all --------------------------------------------------------------------------------------------------------- */
@@ -444,9 +416,10 @@ otr_status cuda_lower(const cuda_lowering *l, const otr_op *op, int32_t rows, in
                 .head = head_of(l, op),
                 .emit = emit,
                 .user = user};
-  otr_status status = OTR_STATUS_OK;
-  *n_ops = fuse ? fuse_some(&w, &status) : 0;
-  if (*n_ops > 0) return status;
+  otr_row_sequence sequence;
+  int32_t n_left = l->program->n_ops - (int32_t)(op - l->program->ops);
+  *n_ops = fuse ? otr_row_sequence_at(op, n_left, &sequence) : 0;
+  if (*n_ops > 0) return sequence.norm ? lower_norm_sequence(&w, &sequence) : lower_act_sequence(&w, &sequence);
   *n_ops = 1;
   return lower[op->code](&w);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "numerics.h"
+#include "shaders/row.glsl"
 #include "shaders/step.glsl"
 #include "status.h"
 #include "vulkan_layout.h"
@@ -20,6 +21,7 @@ enum { LINEAR_THREADS = 64, LINEAR_OUTPUTS = 4, LINEAR_ROWS = 4, MOST_LANES = 32
 enum { ROW_OUTPUTS_THREADS = 32 }; /* of a workgroup where a thread does LINEAR_OUTPUTS outputs: linear_row.glsl */
 enum { TILE = 64, TILE_THREADS = 256, TILE_SHARED_BYTES = 27 * 1024 };
 enum { LINEAR16_OUTPUTS = 8, LINEAR16_ROWS = 4 };
+enum { ROW_QUANTIZED = 5 }; /* the quantizer's first operand in row.comp */
 
 /* Scratch for attention's partial results beyond which rows take turns. */
 #define ATTENTION_SCRATCH_BYTES ((uint64_t)64 << 20)
@@ -73,6 +75,8 @@ static void writes(vulkan_dispatch *d, otr_ref ref, uint64_t bytes) {
   add_operand(d, ref, bytes, true);
 }
 
+static const otr_ref absent;
+
 static otr_ref at(otr_ref ref, uint64_t bytes) {
   if (ref.buffer) ref.offset += (size_t)bytes;
   return ref;
@@ -106,6 +110,46 @@ static vulkan_dispatch begin_values(const lowering *w, vulkan_shader shader, int
   d.groups[0].per = ceil_div((uint64_t)width, ELEMENT_THREADS);
   d.push[OWN + 2] = (uint32_t)width;
   return d;
+}
+
+/** out = a, b: a thread per value of as many rows as the operation's; b may be absent, out may be one of them. */
+static otr_status send_values(const lowering *w, vulkan_dispatch *d, int32_t width, otr_ref out, otr_ref a, otr_ref b) {
+  uint64_t bytes = floats(max_rows_of(w), width);
+  writes(d, out, bytes);
+  reads(d, a, bytes);
+  if (b.buffer) reads(d, b, bytes);
+  return send(w, d);
+}
+
+/** An ACT as a GLU without `up`. */
+static otr_op_glu glu_of(const otr_op *op) {
+  const otr_op_act *o = &op->u.act;
+  return op->code == OTR_OP_GLU ? op->u.glu
+                                : (otr_op_glu){.out = o->out, .gate = o->x, .width = o->width, .act = o->act};
+}
+
+static otr_status lower_glu(const lowering *w) {
+  const otr_op_glu o = glu_of(w->op);
+  vulkan_dispatch d = begin_values(w, VULKAN_SHADER_glu, o.width);
+  d.constant[1] = (uint32_t)o.act;
+  d.constant[2] = o.up.buffer != NULL;
+  return send_values(w, &d, o.width, o.out, o.gate, o.up);
+}
+
+static otr_status lower_act(const lowering *w) {
+  return lower_glu(w);
+}
+
+static otr_status lower_add(const lowering *w) {
+  const otr_op_add *o = &w->op->u.add;
+  vulkan_dispatch d = begin_values(w, VULKAN_SHADER_add, o->width);
+  return send_values(w, &d, o->width, o->x, o->y, absent);
+}
+
+static otr_status lower_copy(const lowering *w) {
+  const otr_op_copy *o = &w->op->u.copy;
+  vulkan_dispatch d = begin_values(w, VULKAN_SHADER_copy, o->width);
+  return send_values(w, &d, o->width, o->out, o->x, absent);
 }
 
 static otr_status lower_embed(const lowering *w) {
@@ -145,43 +189,75 @@ static otr_status lower_position(const lowering *w) {
   return send(w, &d);
 }
 
-static otr_status lower_norm(const lowering *w) {
-  const otr_op_norm *o = &w->op->u.norm;
+/* The shader `row` does a sequence, or a norm or a quantizer alone. Its text writes to x, too, as the sum: validation
+ * layers take that for what every pipeline of it does. */
+
+static void row_norm(const lowering *w, vulkan_dispatch *d, const otr_row_sequence *s) {
+  const otr_op_norm *o = &s->norm->u.norm;
   uint64_t bytes = floats((uint64_t)max_rows_of(w) * (uint64_t)o->groups, o->width);
-  vulkan_dispatch d = begin(w, VULKAN_SHADER_norm);
-  writes(&d, o->out, bytes);
-  reads(&d, o->x, bytes);
-  reads(&d, o->gain, floats(o->group_gains ? (uint64_t)o->groups : 1, o->width));
-  reads(&d, o->bias, floats(1, o->width));
-  d.constant[0] = threads_of_row(w, o->width);
-  d.constant[1] = o->kind == OTR_NORM_LAYER;
-  d.constant[2] = o->bias.buffer != NULL;
-  d.constant[3] = o->group_gains != 0;
-  d.groups[0].per = (uint32_t)o->groups;
-  d.push[OWN + 2] = (uint32_t)o->width;
-  d.push[OWN + 3] = (uint32_t)o->groups;
-  d.push[OWN + 4] = OTR_BITS(o->eps);
-  d.push[OWN + 5] = OTR_BITS(otr_recip((float)o->width));
+  writes(d, o->out, bytes);
+  writes(d, o->x, bytes);
+  reads(d, o->gain, floats(o->group_gains ? (uint64_t)o->groups : 1, o->width));
+  reads(d, o->bias, floats(1, o->width));
+  reads(d, s->add ? s->add->u.add.y : absent, bytes);
+  d->constant[2] = s->add ? ROW_ADD_NORM : ROW_NORM;
+  d->constant[5] = o->kind == OTR_NORM_LAYER;
+  d->constant[6] = o->bias.buffer != NULL;
+  d->constant[7] = o->group_gains != 0;
+  d->groups[0].per = (uint32_t)o->groups;
+  d->push[OWN + 2] = (uint32_t)o->width;
+  d->push[OWN + 8] = OTR_BITS(o->eps);
+  d->push[OWN + 9] = (uint32_t)o->groups;
+  d->push[OWN + 10] = (uint32_t)(s->norm->layer + 1);
+}
+
+static void row_act(const lowering *w, vulkan_dispatch *d, const otr_row_sequence *s) {
+  const otr_op_glu o = glu_of(s->act);
+  uint64_t bytes = floats(max_rows_of(w), o.width);
+  writes(d, o.out, bytes);
+  writes(d, o.gate, bytes);
+  reads(d, o.up, bytes);
+  d->constant[1] = (uint32_t)o.act;
+  d->constant[2] = o.up.buffer ? ROW_GLU : ROW_ACT;
+}
+
+static void row_quantize(const lowering *w, vulkan_dispatch *d, const otr_op_quantize *o) {
+  vulkan_quantized_places p = vulkan_quantized_layout((int32_t)max_rows_of(w), o->k);
+  if (d->n_operands == 0) {
+    writes(d, o->x, floats(max_rows_of(w), o->k));
+    writes(d, o->x, floats(max_rows_of(w), o->k));
+  }
+  while (d->n_operands < ROW_QUANTIZED) reads(d, absent, 0);
+  writes(d, o->out, p.list);
+  writes(d, at(o->out, p.list), p.end - p.list);
+  d->constant[3] = 1;
+  d->constant[4] = (uint32_t)o->rule.kind;
+  d->push[OWN + 2] = (uint32_t)o->k;
+  d->push[OWN + 3] = p.row_words;
+  d->push[OWN + 4] = (uint32_t)(p.q / WORD);
+  d->push[OWN + 5] = p.lane_words;
+  d->push[OWN + 6] = OTR_BITS(o->rule.value);
+}
+
+static otr_status lower_sequence(const lowering *w, const otr_row_sequence *s) {
+  vulkan_dispatch d = begin(w, VULKAN_SHADER_row);
+  if (s->norm) row_norm(w, &d, s);
+  if (s->act) row_act(w, &d, s);
+  if (s->quantize) row_quantize(w, &d, &s->quantize->u.quantize);
+  int32_t width = (int32_t)d.push[OWN + 2];
+  d.constant[0] = threads_of_row(w, width);
+  d.push[OWN + 7] = OTR_BITS(otr_recip((float)width));
   return send(w, &d);
 }
 
+static otr_status lower_norm(const lowering *w) {
+  return lower_sequence(w, &(otr_row_sequence){.norm = w->op});
+}
+
 static otr_status lower_quantize(const lowering *w) {
-  const otr_op_quantize *o = &w->op->u.quantize;
-  vulkan_quantized_places p = vulkan_quantized_layout((int32_t)max_rows_of(w), o->k);
-  vulkan_dispatch d = begin(w, VULKAN_SHADER_quantize);
-  if (o->batch) return otr_fail(OTR_STATUS_UNSUPPORTED, "batch scope is the reference's (device \"cpu\")");
-  writes(&d, o->out, p.list);
-  writes(&d, at(o->out, p.list), p.end - p.list);
-  reads(&d, o->x, floats(max_rows_of(w), o->k));
-  d.constant[0] = threads_of_row(w, o->k);
-  d.constant[1] = (uint32_t)o->rule.kind;
-  d.push[OWN + 2] = (uint32_t)o->k;
-  d.push[OWN + 3] = p.row_words;
-  d.push[OWN + 4] = (uint32_t)(p.q / WORD);
-  d.push[OWN + 5] = p.lane_words;
-  d.push[OWN + 6] = OTR_BITS(o->rule.value);
-  d.push[OWN + 7] = OTR_BITS(otr_recip((float)o->k));
-  return send(w, &d);
+  if (w->op->u.quantize.batch)
+    return otr_fail(OTR_STATUS_UNSUPPORTED, "batch scope is the reference's (device \"cpu\")");
+  return lower_sequence(w, &(otr_row_sequence){.quantize = w->op});
 }
 
 static otr_status lower_round16(const lowering *w) {
@@ -197,46 +273,11 @@ static otr_status lower_round16(const lowering *w) {
   return send(w, &d);
 }
 
-static otr_status lower_glu(const lowering *w) {
-  const otr_op_glu *o = &w->op->u.glu;
-  vulkan_dispatch d = begin_values(w, VULKAN_SHADER_glu, o->width);
-  d.constant[1] = (uint32_t)o->act;
-  writes(&d, o->out, floats(max_rows_of(w), o->width));
-  reads(&d, o->gate, floats(max_rows_of(w), o->width));
-  reads(&d, o->up, floats(max_rows_of(w), o->width));
-  return send(w, &d);
-}
-
-static otr_status lower_act(const lowering *w) {
-  const otr_op_act *o = &w->op->u.act;
-  vulkan_dispatch d = begin_values(w, VULKAN_SHADER_act, o->width);
-  d.constant[1] = (uint32_t)o->act;
-  writes(&d, o->out, floats(max_rows_of(w), o->width));
-  reads(&d, o->x, floats(max_rows_of(w), o->width));
-  return send(w, &d);
-}
-
-static otr_status lower_add(const lowering *w) {
-  const otr_op_add *o = &w->op->u.add;
-  vulkan_dispatch d = begin_values(w, VULKAN_SHADER_add, o->width);
-  writes(&d, o->x, floats(max_rows_of(w), o->width));
-  reads(&d, o->y, floats(max_rows_of(w), o->width));
-  return send(w, &d);
-}
-
 static otr_status lower_select(const lowering *w) {
   const otr_op_select *o = &w->op->u.select;
   vulkan_dispatch d = begin_values(w, VULKAN_SHADER_select, o->width);
   writes(&d, o->out, floats((uint64_t)w->l->program->max_logits, o->width));
   reads(&d, o->x, floats((uint64_t)w->l->program->max_rows, o->width));
-  return send(w, &d);
-}
-
-static otr_status lower_copy(const lowering *w) {
-  const otr_op_copy *o = &w->op->u.copy;
-  vulkan_dispatch d = begin_values(w, VULKAN_SHADER_copy, o->width);
-  writes(&d, o->out, floats(max_rows_of(w), o->width));
-  reads(&d, o->x, floats(max_rows_of(w), o->width));
   return send(w, &d);
 }
 
@@ -246,8 +287,12 @@ static bool uses_dot(const vulkan_caps *caps) {
   return caps->int_dot && (caps->demoted >> OTR_OP_LINEAR & 1) == 0;
 }
 
+static bool may_fuse(const vulkan_caps *caps) {
+  return (caps->demoted >> OTR_OP_QUANTIZE & 1) == 0;
+}
+
 bool vulkan_has_fast(const vulkan_caps *caps, otr_op_code code) {
-  return code == OTR_OP_LINEAR && uses_dot(caps);
+  return (code == OTR_OP_LINEAR && uses_dot(caps)) || (code == OTR_OP_QUANTIZE && may_fuse(caps));
 }
 
 /** Outputs [first, first + n) of a weight: what fits an operand. */
@@ -487,6 +532,9 @@ otr_status vulkan_lower(const vulkan_lowering *l, int32_t index, int32_t *n_ops,
 #undef X
   };
   lowering w = {l, &l->program->ops[index], emit, user};
+  otr_row_sequence sequence;
+  *n_ops = l->fuse && may_fuse(l->caps) ? otr_row_sequence_at(w.op, l->program->n_ops - index, &sequence) : 0;
+  if (*n_ops > 0) return lower_sequence(&w, &sequence);
   *n_ops = 1;
   return lowers[w.op->code](&w);
 }

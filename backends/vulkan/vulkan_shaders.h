@@ -9,8 +9,7 @@
 #define VULKAN_SHADER_LIST(X) \
   X(embed) \
   X(position) \
-  X(norm) \
-  X(quantize) \
+  X(row) \
   X(round16) \
   X(linear) \
   X(linear_dot) \
@@ -25,7 +24,6 @@
   X(attention) \
   X(attention_merge) \
   X(glu) \
-  X(act) \
   X(add) \
   X(select) \
   X(copy)

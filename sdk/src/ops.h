@@ -268,6 +268,15 @@ static inline int32_t otr_rows_of(otr_rows rows, int32_t n_rows, int32_t n_logit
 /** Activations that a pass quantizes: for otr_step_result. */
 uint64_t otr_step_activations(const otr_program *program, const otr_step *step);
 
+/** [ADD,] NORM, QUANTIZE, or GLU or ACT, QUANTIZE, on the same rows, each over what the one before has written: what a
+ *  device may do in one kernel, with every operation's output. NULL: absent. */
+typedef struct otr_row_sequence {
+  const otr_op *add, *norm, *act, *quantize; /* act: the GLU or ACT */
+} otr_row_sequence;
+
+/** @return the number of operations of the sequence that begins at `op`, of n_left; 0: none does. */
+int32_t otr_row_sequence_at(const otr_op *op, int32_t n_left, otr_row_sequence *out);
+
 /** CANCELLED once any of the step's flags is set. */
 otr_status otr_step_check_cancel(const otr_step *step);
 

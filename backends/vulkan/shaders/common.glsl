@@ -29,11 +29,12 @@ uint rows_of_pass() { return step_word[OP_ROWS]; }
 /* The row or group of rows of this workgroup, where axis y follows rows. */
 uint group_y() { return gl_WorkGroupID.y + step_word[STEP_GROUP_BASE]; }
 
-/** tidy(x), telling of a NONFINITE value. */
-float tidy_found(float x) {
-  if (otr_is_nonfinite(x)) atomicMin(found_word[FOUND_LAYER], OP_LAYER);
+/** tidy(x), telling of a NONFINITE value in `layer` (+ 1), or in the operation's own. */
+float tidy_of(float x, uint layer) {
+  if (otr_is_nonfinite(x)) atomicMin(found_word[FOUND_LAYER], layer);
   return otr_tidy(x);
 }
+float tidy_found(float x) { return tidy_of(x, OP_LAYER); }
 
 /** f16 bits of tidy(x); a clamp is counted. */
 uint to_f16(float x) {

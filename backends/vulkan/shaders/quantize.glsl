@@ -1,42 +1,28 @@
-#version 450
 // SPDX-License-Identifier: Apache-2.0
-/* The activations of a linear: a workgroup per row (axis y). Layout: ../vulkan_layout.c, quantized.glsl. */
-#extension GL_GOOGLE_include_directive : require
-#include "common.glsl"
-
-#include "lanesum.glsl"
-#include "quantized.glsl"
-
-layout(local_size_x_id = 0) in;
-layout(constant_id = 1) const uint RULE = 0; /* otr_rule_kind */
-OPERAND(0, writeonly, uint, to)
-OPERAND(1, writeonly, uint, list)
-OPERAND(2, readonly, float, x)
-#define WIDTH push.own[2]
-#define ROW_WORDS push.own[3]
-#define FIRST_Q push.own[4]
-#define LANE_WORDS push.own[5]
-#define RULE_VALUE uintBitsToFloat(push.own[6])
-#define INV_WIDTH uintBitsToFloat(push.own[7])
-
+/* The activations of a linear, for row.comp: of x, or of what came before. Layout: ../vulkan_layout.c, quantized.glsl. */
 #define SEGMENTS 16u /* of a lane's features, where the list is made */
 
 shared uint absmax, largest, n_outliers;
 shared uint n_segment[4u * SEGMENTS]; /* [segment][lane] outliers */
 
-uint row_first;
+uint value_first;
 float bound; /* absolute: t; relative: the square that x * x must reach */
+
+float value(uint i) {
+  if (BEFORE == ROW_NOTHING) return x[value_first + i];
+  return to[value_first + i];
+}
 
 float bound_of_row() {
   if (RULE != 2u) return RULE_VALUE;
-  precise float sum = 0.0;
+  precise float squares = 0.0;
   if (gl_LocalInvocationIndex < OTR_LANES_ROW)
     for (uint i = gl_LocalInvocationIndex; i < WIDTH; i += OTR_LANES_ROW) {
-      float v = x[row_first + i];
+      float v = value(i);
       precise float square = v * v;
-      sum = sum + square;
+      squares = squares + square;
     }
-  precise float mean = join_row_lanes(sum) * INV_WIDTH;
+  precise float mean = join_row_lanes(squares) * INV_WIDTH;
   precise float square = RULE_VALUE * RULE_VALUE;
   precise float b = square * mean;
   return b;
@@ -52,7 +38,7 @@ bool is_outlier(float v) {
 void find_maxima() {
   uint most = 0u, most_out = 0u, n = 0u;
   for (uint i = gl_LocalInvocationIndex; i < WIDTH; i += gl_WorkGroupSize.x) {
-    float v = x[row_first + i];
+    float v = value(i);
     uint a = OTR_BITS(v) & OTR_BITS_ABS;
     if (is_outlier(v)) {
       most_out = max(most_out, a);
@@ -68,11 +54,11 @@ void find_maxima() {
 }
 
 /** rint(x * inv) for |x * inv| <= 127 and a little; anything else (only after a NONFINITE value) is 0. */
-uint quantized(uint i, float inv) {
+uint quantized_value(uint i, float inv) {
   if (i >= WIDTH) return 0u;
-  float value = x[row_first + i];
-  precise float v = value * inv;
-  if (is_outlier(value) || !(v >= -127.5 && v <= 127.5)) return 0u;
+  float given = value(i);
+  precise float v = given * inv;
+  if (is_outlier(given) || !(v >= -127.5 && v <= 127.5)) return 0u;
   precise float n = v + 12582912.0;
   n = n - 12582912.0;
   return uint(int(n)) & 0xffu;
@@ -84,7 +70,7 @@ uint walk_segment(uint l, uint s, uint first, bool puts, float pow2) {
   for (uint j = s * per; j < end; j++) {
     uint i = 4u * j + l;
     if (i >= WIDTH) break;
-    float v = x[row_first + i];
+    float v = value(i);
     if (!is_outlier(v)) continue;
     precise float scaled = v * pow2;
     if (puts) list[first + n] = outlier_entry(j, otr_f16_bits(scaled));
@@ -103,15 +89,14 @@ uint make_list(uint row, float pow2) {
     if (i < s) before += n;
     all += n;
   }
-  uint first = FIRST(1) + (row * 4u + l) * LANE_WORDS;
+  uint first = FIRST(6) + (row * 4u + l) * LANE_WORDS;
   if (s < SEGMENTS) walk_segment(l, s, first + before, true, pow2);
   return all;
 }
 
-void main() {
-  uint row = group_y(), t = gl_LocalInvocationIndex;
-  if (row >= rows_of_pass()) return;
-  row_first = FIRST(2) + row * WIDTH;
+void quantize_row(uint row) {
+  uint t = gl_LocalInvocationIndex;
+  value_first = (BEFORE == ROW_NOTHING ? FIRST(1) : FIRST(0)) + row * WIDTH;
   if (t == 0u) absmax = largest = n_outliers = 0u;
   bound = bound_of_row();
   barrier();
@@ -120,18 +105,18 @@ void main() {
   float most = OTR_FLOAT(absmax);
   precise float inv = 0.0;
   if (absmax > 0u) inv = 127.0 * otr_recip(most);
-  uint words = FIRST(0) + FIRST_Q + row * ROW_WORDS;
+  uint words = FIRST(5) + FIRST_Q + row * ROW_WORDS;
   for (uint w = t; w < ROW_WORDS; w += gl_WorkGroupSize.x)
-    to[words + w] = quantized(4u * w, inv) | quantized(4u * w + 1u, inv) << 8 | quantized(4u * w + 2u, inv) << 16 |
-                    quantized(4u * w + 3u, inv) << 24;
+    quantized[words + w] = quantized_value(4u * w, inv) | quantized_value(4u * w + 1u, inv) << 8 |
+                           quantized_value(4u * w + 2u, inv) << 16 | quantized_value(4u * w + 3u, inv) << 24;
   int e = outlier_exponent(OTR_FLOAT(largest));
   uint in_lane = n_outliers > 0u ? make_list(row, otr_pow2(-e)) : 0u;
-  uint head = FIRST(0) + row * QUANTIZED_HEAD;
-  if (t < 4u) to[head + QUANTIZED_LANES + t] = in_lane;
+  uint head = FIRST(5) + row * QUANTIZED_HEAD;
+  if (t < 4u) quantized[head + QUANTIZED_LANES + t] = in_lane;
   if (t != 0u) return;
   precise float scale = most * OTR_FLOAT(OTR_BITS_INV127);
-  to[head + QUANTIZED_SCALE] = OTR_BITS(scale);
-  to[head + QUANTIZED_POW2E] = OTR_BITS(otr_pow2(e));
-  to[head + QUANTIZED_COUNT] = n_outliers;
+  quantized[head + QUANTIZED_SCALE] = OTR_BITS(scale);
+  quantized[head + QUANTIZED_POW2E] = OTR_BITS(otr_pow2(e));
+  quantized[head + QUANTIZED_COUNT] = n_outliers;
   if (n_outliers > 0u) atomicAdd(found_word[FOUND_OUTLIERS], n_outliers);
 }
