@@ -165,9 +165,17 @@ static void random_norm(uint32_t *state, otr_case *c, const effort *e) {
   c->constant = eps[below(state, 4)];
 }
 
-static void random_quantize(uint32_t *state, otr_case *c, const effort *e) {
+static void random_rounding(uint32_t *state, otr_case *c, const effort *e) {
   c->k = dimension(state, e->max_dim);
   c->rule = any_rule(state);
+}
+
+static void random_quantize(uint32_t *state, otr_case *c, const effort *e) {
+  random_rounding(state, c, e);
+  c->after = below(state, 3);
+  c->kind = c->after == 1 ? below(state, 2) : below(state, 4);
+  c->alias = below(state, 2);
+  c->constant = 1e-5f;
 }
 
 static void random_round16(uint32_t *state, otr_case *c, const effort *e) {
@@ -175,7 +183,7 @@ static void random_round16(uint32_t *state, otr_case *c, const effort *e) {
 }
 
 static void random_linear(uint32_t *state, otr_case *c, const effort *e) {
-  random_quantize(state, c, e);
+  random_rounding(state, c, e);
   c->n = chance(state, 3) ? dimension(state, e->max_dim) : 1 + below(state, 130);
   c->n_next = 1 + below(state, 70);
   c->n_parts = chance(state, 3) ? 2 + below(state, 2) : 1;
@@ -253,8 +261,8 @@ void case_print(FILE *to, const otr_case *c) {
   if (c->logits) fprintf(to, " logits");
   if (c->k) fprintf(to, " k=%d", c->k);
   if (c->n) fprintf(to, " n=%d parts=%d,%d static=%d", c->n, c->n_parts, c->n_next, c->n_static);
-  fprintf(to, " wide=%d kind=%d bias=%d groups=%d alias=%d rule=%d,%g constant=%g", c->wide, c->kind, c->bias,
-          c->groups, c->alias, (int)c->rule.kind, (double)c->rule.value, (double)c->constant);
+  fprintf(to, " wide=%d kind=%d bias=%d groups=%d alias=%d after=%d rule=%d,%g constant=%g", c->wide, c->kind, c->bias,
+          c->groups, c->alias, c->after, (int)c->rule.kind, (double)c->rule.value, (double)c->constant);
   if (c->n_heads) {
     fprintf(to, " heads=%d/%d d=%d rot=%d slopes=%d window=%d position=%d sequences=%d dropped=%x", c->n_heads,
             c->n_kv_heads, c->head_dim, c->n_rot, c->slopes, c->window, c->position, c->n_sequences, c->dropped);

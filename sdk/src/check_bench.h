@@ -17,6 +17,8 @@ typedef struct otr_output {
   int32_t rows, width;
 } otr_output;
 
+enum { OTR_BENCH_OPS = 3 };
+
 /* One run. It is built twice: first with image NULL, to see how much memory it takes, then for good. */
 typedef struct otr_bench {
   const otr_case *c;
@@ -27,8 +29,8 @@ typedef struct otr_bench {
   size_t size, used;
   otr_buffer *buffer;
   otr_prepared *prepared;
-  uint32_t state; /* of the generator */
-  otr_op op[2];
+  uint32_t state;               /* of the generator */
+  otr_op op[OTR_BENCH_OPS + 1]; /* up to one without a code */
   otr_program program;
   otr_step step;
   otr_output out[OTR_CASE_OUTPUTS];

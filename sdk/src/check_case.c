@@ -143,14 +143,51 @@ static void build_norm(otr_bench *b, otr_op *op) {
   }
 }
 
+static void build_add(otr_bench *b, otr_op *op) {
+  const otr_case *c = b->c;
+  op->u.add.width = c->k;
+  op->u.add.x = floats_both(b, "x", c->m, c->k);
+  op->u.add.y = floats_in(b, c->m, c->k, c->values);
+}
+
+static void build_glu(otr_bench *b, otr_op *op) {
+  const otr_case *c = b->c;
+  otr_op_glu *o = &op->u.glu;
+  o->width = c->k;
+  o->act = (otr_act_kind)c->kind;
+  o->gate = c->alias == 1 ? floats_both(b, "out", c->m, c->k) : floats_in(b, c->m, c->k, c->values);
+  o->up = c->alias == 2 ? floats_both(b, "out", c->m, c->k) : floats_in(b, c->m, c->k, c->values);
+  o->out = c->alias == 1 ? o->gate : c->alias == 2 ? o->up : floats_out(b, "out", c->m, c->k);
+}
+
+/* The operations of a sequence before its quantizer, from *op on, which moves there. @return what it reads */
+static otr_ref build_before(otr_bench *b, otr_op **op) {
+  otr_op *first = *op;
+  if (b->c->after == 2) {
+    first->code = OTR_OP_GLU;
+    build_glu(b, first);
+    *op = first + 1;
+    return first->u.glu.out;
+  }
+  first[0].code = OTR_OP_ADD;
+  build_add(b, first);
+  first[1].code = OTR_OP_NORM;
+  build_norm(b, &first[1]);
+  first[1].u.norm.x = first[0].u.add.x;
+  *op = first + 2;
+  return first[1].u.norm.out;
+}
+
 static void build_quantize(otr_bench *b, otr_op *op) {
   const otr_case *c = b->c;
+  otr_ref x = c->after ? build_before(b, &op) : floats_in(b, c->m, c->k, c->values);
   otr_op_quantize *o = &op->u.quantize;
+  op->code = OTR_OP_QUANTIZE;
   size_t bytes = b->device->ops->quantized_bytes(b->program.max_rows, c->k);
   o->k = c->k;
   o->rule = c->rule;
   o->batch = c->batch;
-  o->x = floats_in(b, c->m, c->k, c->values);
+  o->x = x;
   take_output(b, "quantized", OTR_QUANTIZED, bytes, c->m, c->k, &o->out);
 }
 
@@ -177,7 +214,6 @@ static void linear_parts(otr_bench *b, otr_op_linear *o, otr_weight_type type, o
 }
 
 static void build_linear(otr_bench *b, otr_op *op) {
-  op[0].code = OTR_OP_QUANTIZE;
   build_quantize(b, op);
   op[1].code = OTR_OP_LINEAR;
   linear_parts(b, &op[1].u.linear, OTR_WEIGHT_INT8, op[0].u.quantize.out);
@@ -285,16 +321,6 @@ static void build_attention(otr_bench *b, otr_op *op) {
   o->out = floats_out(b, "out", c->m, c->n_heads * c->head_dim);
 }
 
-static void build_glu(otr_bench *b, otr_op *op) {
-  const otr_case *c = b->c;
-  otr_op_glu *o = &op->u.glu;
-  o->width = c->k;
-  o->act = (otr_act_kind)c->kind;
-  o->gate = c->alias == 1 ? floats_both(b, "out", c->m, c->k) : floats_in(b, c->m, c->k, c->values);
-  o->up = c->alias == 2 ? floats_both(b, "out", c->m, c->k) : floats_in(b, c->m, c->k, c->values);
-  o->out = c->alias == 1 ? o->gate : c->alias == 2 ? o->up : floats_out(b, "out", c->m, c->k);
-}
-
 static void build_act(otr_bench *b, otr_op *op) {
   const otr_case *c = b->c;
   otr_op_act *o = &op->u.act;
@@ -302,13 +328,6 @@ static void build_act(otr_bench *b, otr_op *op) {
   o->act = (otr_act_kind)c->kind;
   o->x = c->alias ? floats_both(b, "out", c->m, c->k) : floats_in(b, c->m, c->k, c->values);
   o->out = c->alias ? o->x : floats_out(b, "out", c->m, c->k);
-}
-
-static void build_add(otr_bench *b, otr_op *op) {
-  const otr_case *c = b->c;
-  op->u.add.width = c->k;
-  op->u.add.x = floats_both(b, "x", c->m, c->k);
-  op->u.add.y = floats_in(b, c->m, c->k, c->values);
 }
 
 static void build_select(otr_bench *b, otr_op *op) {
@@ -381,7 +400,7 @@ void otr_bench_build(otr_bench *b) {
   b->op[0].code = b->c->code;
   build_step(b);
   builders[b->c->code](b, b->op);
-  b->program.n_ops = b->op[1].code != 0 ? 2 : 1;
+  for (b->program.n_ops = 1; b->op[b->program.n_ops].code != 0;) b->program.n_ops++;
   for (int32_t i = 0; i < b->program.n_ops; ++i) {
     b->op[i].layer = i + 1;
     b->op[i].rows = on_logits(b->c) ? OTR_ROWS_LOGITS : OTR_ROWS_STEP;

@@ -4,7 +4,8 @@
  *
  * A case is a few numbers; its data follow from them, the same on every device. otr_case_run puts all operands into one
  * buffer with patterns between them, runs the operation (after QUANTIZE, ROUND16 or ROPE_KV where it reads what only
- * these write), refuses a device that wrote anywhere else than to the outputs, and gives the outputs in canonical form.
+ * these write; as the last of a sequence where the case says so), refuses a device that wrote anywhere else than to the
+ * outputs, and gives the outputs in canonical form.
  */
 #ifndef OTR_CHECK_CASE_H
 #define OTR_CHECK_CASE_H
@@ -43,6 +44,7 @@ typedef struct otr_case {
   int32_t alias;                   /* 1: out is x (NORM, ACT) or gate (GLU); 2: out is up */
   otr_rule rule;
   int32_t batch;
+  int32_t after;  /* QUANTIZE: 1: of the norm of a sum, 2: of a GLU, which a device may do in one kernel with it */
   float constant; /* NORM eps; EMBED scale, 0: none; ATTENTION score scale */
   int32_t n_heads, n_kv_heads, head_dim, n_rot, slopes, window; /* ROPE_KV, ATTENTION */
   int32_t position, n_sequences; /* rows are shared out to sequences that begin at position, position + 37 ... */

@@ -9,7 +9,7 @@ typedef struct small_case {
   otr_rule rule;
   float constant;
   int16_t m, k, n, n_next, n_static, window, position, dropped;
-  int8_t code, values, logits, n_parts, wide, kind, bias, groups, alias;
+  int8_t code, values, logits, n_parts, wide, kind, bias, groups, alias, after;
   int8_t n_heads, n_kv_heads, head_dim, n_rot, slopes, n_sequences;
 } small_case;
 
@@ -29,6 +29,7 @@ static otr_case widen(const small_case *s, uint32_t seed) {
                     .bias = s->bias,
                     .groups = s->groups,
                     .alias = s->alias,
+                    .after = s->after,
                     .rule = s->rule,
                     .constant = s->constant,
                     .n_heads = s->n_heads,
@@ -122,6 +123,21 @@ static const small_case cases[] = {
     {.code = OTR_OP_COPY, .values = OTR_VALUES_EDGES, .m = 3, .k = 21},
     {.code = OTR_OP_POSITION, .values = OTR_VALUES_EDGES, .m = 9, .k = 75},
     {.code = OTR_OP_NORM, .values = OTR_VALUES_OUTLIERS, .m = 3, .k = 20, .groups = 3, .wide = 1, .alias = 1},
+    /* sequences that a device may do in one kernel */
+    {.code = OTR_OP_QUANTIZE,
+     .values = OTR_VALUES_MIXED,
+     .m = 5,
+     .k = 321,
+     .after = 1,
+     .constant = 1e-5f,
+     .rule = {OTR_RULE_RELATIVE, 2.0f}},
+    {.code = OTR_OP_QUANTIZE,
+     .values = OTR_VALUES_OUTLIERS,
+     .m = 5,
+     .k = 300,
+     .after = 2,
+     .kind = OTR_ACT_SILU,
+     .rule = {OTR_RULE_ABSOLUTE, 1.0f}},
 };
 
 /* Seconds of a run after which one more is enough: a device as slow as the reference is not timed eight times. */
