@@ -127,10 +127,29 @@ static VkResult VKAPI_CALL shim_CreateShaderModule(VkDevice device, const VkShad
   return result;
 }
 
+/* Constants of shaders/row.comp: its kind of activation, what comes before the quantizer, whether that comes. */
+enum { ROW_ACT_KIND = 1, ROW_BEFORE = 2, ROW_QUANTIZES = 3, ROW_CONSTANTS = 8, ROW_BEFORE_GLU = 4, ROW_ACT_RELU = 3 };
+
+/** The pipeline's constants, changed where it is a GLU with its quantizer. */
+static const VkSpecializationInfo *alter_constants(const VkSpecializationInfo *given, VkSpecializationInfo *own,
+                                                   uint32_t data[ROW_CONSTANTS]) {
+  if (!vulkan_shim.wrong_glu || !given || given->dataSize != ROW_CONSTANTS * sizeof *data) return given;
+  memcpy(data, given->pData, given->dataSize);
+  if (data[ROW_BEFORE] != ROW_BEFORE_GLU || data[ROW_QUANTIZES] != 1) return given;
+  data[ROW_ACT_KIND] = ROW_ACT_RELU;
+  *own = *given;
+  own->pData = data;
+  return own;
+}
+
 static VkResult VKAPI_CALL shim_CreateComputePipelines(VkDevice device, VkPipelineCache cache, uint32_t n,
                                                        const VkComputePipelineCreateInfo *infos,
                                                        const VkAllocationCallbacks *callbacks, VkPipeline *out) {
-  VkResult result = real.CreateComputePipelines(device, cache, n, infos, callbacks, out);
+  VkComputePipelineCreateInfo own = infos[0]; /* n is always 1 */
+  VkSpecializationInfo constants;
+  uint32_t data[ROW_CONSTANTS];
+  own.stage.pSpecializationInfo = alter_constants(own.stage.pSpecializationInfo, &constants, data);
+  VkResult result = real.CreateComputePipelines(device, cache, n, &own, callbacks, out);
   if (result == VK_SUCCESS) vulkan_shim.pipelines += n;
   vulkan_shim.pipelines_made += n;
   return result;

@@ -13,6 +13,7 @@ typedef struct vulkan_shim_state {
   atomic_int discrete;  /* a discrete GPU: its own memory is not mapped, and it has no memory of the host */
   atomic_int wrong_dot; /* integer dot products are something else */
   atomic_int wrong_add; /* f32 sums are off by a rounding */
+  atomic_int wrong_glu; /* a GLU that is quantized in one dispatch has another activation */
   atomic_long fail_allocation, fail_submit; /* the call (from 1) that finds no memory, or the device lost; 0: none */
   atomic_int fail_fence;                    /* 1: waiting finds the device lost */
   void (*on_submit)(void);                  /* called at every submission; NULL: nothing */

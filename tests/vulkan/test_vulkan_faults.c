@@ -98,14 +98,25 @@ START_TEST(true_drivers_pass) {
 }
 END_TEST
 
-START_TEST(wrong_dot_products_are_switched_off) {
+/* A device that is right once what is wrong of `op` is switched off. */
+static void check_demoted(const char *op) {
   otr_runtime *runtime;
-  shim->wrong_dot = 1;
   ck_ok(create(&runtime, true));
   otr_device_info info = info_of(runtime);
   ck_assert_int_eq(info.check, OTR_CHECK_DEMOTED);
-  ck_assert_msg(strstr(info.reason, "linear") != NULL, "reason \"%s\"", info.reason);
+  ck_assert_msg(strstr(info.reason, op) != NULL, "reason \"%s\"", info.reason);
   check_and_destroy(runtime);
+}
+
+START_TEST(wrong_dot_products_are_switched_off) {
+  shim->wrong_dot = 1;
+  check_demoted("linear");
+}
+END_TEST
+
+START_TEST(wrong_sequences_are_taken_apart) {
+  shim->wrong_glu = 1;
+  check_demoted("quantize");
 }
 END_TEST
 
@@ -335,6 +346,7 @@ static void add(TCase *tests) {
   tcase_set_timeout(tests, 600);
   tcase_add_test(tests, true_drivers_pass);
   tcase_add_test(tests, wrong_dot_products_are_switched_off);
+  tcase_add_test(tests, wrong_sequences_are_taken_apart);
   tcase_add_test(tests, wrong_rounding_is_refused);
   tcase_add_test(tests, no_loader_is_a_reason);
   tcase_add_test(tests, memory_that_runs_out);
