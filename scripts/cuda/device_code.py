@@ -6,6 +6,7 @@ products where they belong; exit 1 and the reasons where not. --table: a table o
 the instruction counts and the modules' data sheets bound speed by; nothing in it is measured."""
 
 import collections
+import math
 import os
 import re
 import subprocess
@@ -24,6 +25,7 @@ MODELS = {"135M": 0.134e9, "1B": 1.0e9, "8B": 7.5e9}  # int8 weights that a toke
 DECODE_SHARE = 0.75   # of the bandwidth: the goal, not a result
 OUTLIERS = 0.0065     # share of the features, per row
 STEP, TILE = 64, 128  # the large tile: features a step, rows and outputs
+WIDTH = 4096          # features of a row
 # An integer division's reciprocal and conversion are the compiler's own, and exact.
 FORBIDDEN = re.compile(
     r"FFMA|DFMA|HMMA|MUFU\.(?!RCP)|STL|LDL|(RED|ATOM|ATOMG)\S*\.(ADD\.F|F32)|(?!F2I)[FH]\w+\S*\.FTZ")
@@ -202,12 +204,18 @@ def tile_shares(folder, nvdisasm):
     slab = max((n for n, inner in found if inner), key=multiply_adds)
     step = min((n for n, _ in found if count(n, "LDGSTS")), key=len)
     columns = min((n for n, inner in found if inner and count(n, "IMMA") and n is not slab), key=len)
-    outlier = min((n for n, inner in found if inner and count(n, "SHFL") and count(n, "FMUL")), key=len)
+    # Outliers of a row go 32 at a time: looked up and sorted, then two a turn of one of four loops, rounded up.
+    pairs = [n for n, inner in found if inner and count(n, "FMUL") and count(n, "PRMT") and not count(n, "I2F")]
+    group = min((n for n, inner in found if not inner and count(n, "VOTE")), key=len)
+    elsewhere = max((n for n, _ in found if count(n, "I2F") and not count(n, "VOTE")), key=len)  # is not in the panel
+    outliers = OUTLIERS * WIDTH
+    groups = math.ceil(outliers / 32)
+    row = (outliers + groups * 4 / 2) / 2 * len(pairs[0])
+    row += groups * (len(group) - sum(map(len, pairs)) - len(elsewhere))
     warps = 8
     tensor = STEP * TILE * TILE / TENSOR
     issue = warps * (len(step) - len(columns) + len(slab)) / SCHEDULERS
-    # of an outlier's loop about a third runs: a lane of four, a place of three
-    extra = OUTLIERS * STEP * TILE * len(outlier) / 3 / SCHEDULERS
+    extra = row * TILE / SCHEDULERS * STEP / WIDTH
     return tensor / max(tensor, issue), tensor / max(tensor, issue + extra)
 
 

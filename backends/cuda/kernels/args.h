@@ -115,10 +115,11 @@ struct cuda_linear_args {
 };
 
 #define CUDA_TILE_N 128 /* outputs of a tile of the GEMM */
+#define CUDA_TILE_SORTED (32 + 4) /* outliers that a warp sorts at a time, each lane's an even number */
 /* Bytes of dynamic shared memory of a tile of 64 rows: three steps of x and W and where the slots' features are; of 128
- * rows: all sums at the end. */
+ * rows: all sums at the end, and the eight warps' sorted outliers. */
 #define CUDA_TILE64_SHARED (3 * (64 + CUDA_TILE_N) * CUDA_K_TILE + CUDA_PANEL_SLOTS)
-#define CUDA_TILE128_SHARED (128 * (CUDA_TILE_N + 4) * 4)
+#define CUDA_TILE128_SHARED (128 * (CUDA_TILE_N + 4) * 4 + 8 * CUDA_TILE_SORTED * 8)
 #define CUDA_PANEL_SLOTS 1024 /* columns that a block's panel holds */
 /* The features that are outliers of some row of a tile of rows, in ascending order: feature f has the slot
  * base[f / 32] + (number of bits of mask[f / 32] below f % 32). */

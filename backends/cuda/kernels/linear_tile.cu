@@ -74,22 +74,37 @@ CUDA_FN tile_source tile_begin(const cuda_tile_args &a, const tile_task &t) {
   return from;
 }
 
-/** The warp's weights of n8 tiles j and j + 1 and a slab, as second factors. */
-CUDA_FN void two_weights(const unsigned char *weights, int slab, int j, unsigned b[2][2]) {
+/* Where a lane's rows of the warp's first fragments of x and of W begin in a step, slab 0. Fragments of other rows are at
+ * these distances, and the other slab is two chunks on, which the shuffle makes an exclusive or. */
+enum { NEXT_X = 16 * TILE_STEP, NEXT_TWO_W = 4 * TILE_STEP, OTHER_SLAB = 2 * TILE_CHUNK };
+struct tile_lanes {
+  int x, w;
+};
+
+template <int BM, int MT>
+CUDA_FN tile_lanes lanes_of_step() {
   int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
-  int row = warp % N_WARPS * 32 + weight_row(lane % 8, j + lane / 16);
+  int row = warp % N_WARPS * 32 + weight_row(lane % 8, lane / 16);
+  return {shuffled_x(warp / N_WARPS * MT * 16 + lane % 16, lane / 16),
+          BM * TILE_STEP + shuffled_w(row, lane / 8 % 2)};
+}
+
+/** The warp's weights of two n8 tiles, as second factors. */
+CUDA_FN void two_weights(const unsigned char *rows, unsigned b[2][2]) {
   unsigned r[4];
-  ldmatrix_x4(r, weights + shuffled_w(row, slab * 2 + lane / 8 % 2));
+  ldmatrix_x4(r, rows);
   b[0][0] = r[0], b[0][1] = r[1], b[1][0] = r[2], b[1][1] = r[3];
 }
 
-CUDA_FN unsigned four_bytes(int a, int b, int c, int d) {
-  return (unsigned)(a & 255) | (unsigned)(b & 255) << 8 | (unsigned)(c & 255) << 16 | (unsigned)(d & 255) << 24;
+/** Four weights as the panel holds them: w + 128 each. */
+CUDA_FN unsigned four_weights(int a, int b, int c, int d) {
+  unsigned low = __byte_perm((unsigned)a, (unsigned)b, 0x0040u), high = __byte_perm((unsigned)c, (unsigned)d, 0x0040u);
+  return __byte_perm(low, high, 0x5410u) ^ 0x80808080u;
 }
 
-/** The columns of slots [slot, end), of slab `slab` of the step, to the panel. */
-CUDA_FN void tile_columns(const cuda_tile_args &args, const unsigned char *weights, int slab, const uint8_t *place,
-                          int slot, int end) {
+/** The columns of slots [slot, end) to the panel; weights: the lane's rows of their slab. */
+CUDA_FN void tile_columns(const cuda_tile_args &args, const unsigned char *weights, const uint8_t *place, int slot,
+                          int end) {
   int lane = (int)threadIdx.x % 32, g = lane / 4, word = lane % 4, n_warp = (int)threadIdx.x / 32 % N_WARPS;
 #pragma unroll 1
   for (; slot < end; slot += 16) {
@@ -106,28 +121,28 @@ CUDA_FN void tile_columns(const cuda_tile_args &args, const unsigned char *weigh
 #pragma unroll
     for (int j = 0; j < 4; j += 2) {
       unsigned b[2][2];
-      two_weights(weights, slab, j, b);
+      two_weights(weights + j / 2 * NEXT_TWO_W, b);
       int c0[4] = {0, 0, 0, 0}, c1[4] = {0, 0, 0, 0};
       mma_s8_16832(c0, a, b[0]);
       mma_s8_16832(c1, a, b[1]);
-      if (slot + g < end) *(unsigned *)(to + 2 * j) = four_bytes(c0[0], c0[1], c1[0], c1[1]);
-      if (slot + g + 8 < end) *(unsigned *)(to + 8 * CUDA_TILE_N + 2 * j) = four_bytes(c0[2], c0[3], c1[2], c1[3]);
+      if (slot + g < end) *(unsigned *)(to + 2 * j) = four_weights(c0[0], c0[1], c1[0], c1[1]);
+      if (slot + g + 8 < end) *(unsigned *)(to + 8 * CUDA_TILE_N + 2 * j) = four_weights(c0[2], c0[3], c1[2], c1[3]);
     }
   }
 }
 
 /** A step: two slabs of 32 features. In a loop: ptxas of CUDA 11.8 and 12.6 spill registers of both side by side. */
 template <int MT>
-CUDA_FN void tile_step(const unsigned char *stage, int acc[MT][4][4]) {
-  int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
+CUDA_FN void tile_step(const unsigned char *stage, tile_lanes at, int acc[MT][4][4]) {
 #pragma unroll 1
-  for (int slab = 0; slab < 2; slab++) {
+  for (int slab = 0; slab < 2 * OTHER_SLAB; slab += OTHER_SLAB) {
     unsigned a[4], b[4][2];
-    two_weights(stage + 2 * MT * 16 * TILE_STEP, slab, 0, b);
-    two_weights(stage + 2 * MT * 16 * TILE_STEP, slab, 2, b + 2);
+    const unsigned char *x = stage + (at.x ^ slab), *w = stage + (at.w ^ slab);
+    two_weights(w, b);
+    two_weights(w + NEXT_TWO_W, b + 2);
 #pragma unroll
     for (int i = 0; i < MT; i++) {
-      ldmatrix_x4(a, stage + shuffled_x((warp / N_WARPS * MT + i) * 16 + lane % 16, slab * 2 + lane / 16));
+      ldmatrix_x4(a, x + i * NEXT_X);
 #pragma unroll
       for (int j = 0; j < 4; j++) mma_s8_16832(acc[i][j], a, b[j]);
     }
@@ -143,6 +158,7 @@ CUDA_FN void tile_sums(const cuda_tile_args &a, const tile_task &t, unsigned cha
   int n_steps = a.linear.in.n_tiles, n_slots = min(bases[a.outliers.n_slabs], (int)CUDA_PANEL_SLOTS);
   for (int i = (int)threadIdx.x; i < n_slots; i += TILE_THREADS) place[i] = places[i];
   tile_source from = tile_begin<BM>(a, t);
+  tile_lanes lanes = lanes_of_step<BM, MT>();
   for (int s = 0; s < TILE_STAGES - 1; s++) {
     if (s < n_steps) tile_load<BM>(a, *t.part, from, shared + s * stage_bytes, s);
     cp_commit();
@@ -155,11 +171,11 @@ CUDA_FN void tile_sums(const cuda_tile_args &a, const tile_task &t, unsigned cha
     if (ahead < n_steps) tile_load<BM>(a, *t.part, from, shared + ahead % TILE_STAGES * stage_bytes, ahead);
     cp_commit();
     const unsigned char *stage = shared + step % TILE_STAGES * stage_bytes;
-    tile_step<MT>(stage, acc);
+    tile_step<MT>(stage, lanes, acc);
     /* The two halves of the warps hold the same weights: each takes a slab's columns. */
     int half = (int)threadIdx.x / (TILE_THREADS / 2);
     int slot = __ldg(bases + 2 * step + half), end = min(__ldg(bases + 2 * step + half + 1), (int)CUDA_PANEL_SLOTS);
-    tile_columns(a, stage + BM * TILE_STEP, half, place, slot, end);
+    tile_columns(a, stage + (lanes.w ^ half * OTHER_SLAB), place, slot, end);
   }
   cp_wait<0>();
   __syncthreads();
@@ -167,89 +183,121 @@ CUDA_FN void tile_sums(const cuda_tile_args &a, const tile_task &t, unsigned cha
 
 /* ---- rows: outliers, the end of the formula ---------------------------------------------------------------------- */
 
-/** Four weights of a column as the panel holds them. */
-CUDA_FN void panel_weights(unsigned bytes, float w[4]) {
-  bytes ^= 0x80808080u; /* w + 128, which 2^23 + it holds in its low bits */
+/** Adds x times four weights of a column as the panel holds them: with 2^23 over it a byte is 2^23 + (w + 128). */
+CUDA_FN void add_products(float sum[4], float x, unsigned bytes) {
 #pragma unroll
-  for (int i = 0; i < 4; i++) w[i] = OTR_FLOAT(0x4b000000u | (bytes >> 8 * i & 255u)) - 8388736.0f;
+  for (unsigned i = 0; i < 4; i++)
+    sum[i] += x * (OTR_FLOAT(__byte_perm(bytes, 0x4b000000u, 0x7440u + i)) - 8388736.0f);
 }
 
-/** Wo of four outputs of one feature. slot: in the panel; static_slot: >= 0 for one of the static set. */
-CUDA_FN void column_weights(const cuda_tile_args &a, const tile_task &t, int feature, int slot, int static_slot, int n,
-                            float w[4]) {
-  const cuda_part &p = *t.part;
-  if (static_slot >= 0) {
+/* An outlier of a row: x16 and its column of W. */
+struct tile_outlier {
+  float x16;
+  int column; /* >= 0: a slot of the panel; else -1 - feature */
+};
+
+CUDA_FN tile_outlier look_up(const cuda_tile_args &a, const tile_task &t, const cuda_outlier &o, int feature) {
+  const cuda_union &u = a.outliers;
+  int slab = feature / 32;
+  unsigned below = __ldg(u.mask + (size_t)t.row_tile * u.n_slabs + slab) & ((1u << (feature & 31)) - 1u);
+  int slot = __ldg(u.base + (size_t)t.row_tile * (u.n_slabs + 1) + slab) + __popc(below);
+  bool is_static = t.part->static_cols && (!t.part->static_slot || __ldg(t.part->static_slot + feature) >= 0);
+  return {__ldg(&o.x16), is_static || slot >= CUDA_PANEL_SLOTS ? -1 - feature : slot};
+}
+
+/** Sorts up to 32 outliers, one a thread, by their lane of the sum, k mod 4: lane l's end at ends[l], an even number; what
+ *  fills a gap adds 0 times a weight. sorted: the warp's. @return whether all columns are in the panel. */
+CUDA_FN bool sort_outliers(tile_outlier *sorted, const cuda_tile_args &a, const tile_task &t, const cuda_outlier *list,
+                           int n, int ends[4]) {
+  int lane = (int)threadIdx.x % 32, feature = lane < n ? __ldg(&list[lane].feature) : 0, place = 0, begin = 0;
+  unsigned kind = lane < n ? (unsigned)feature & 3u : 4u;
+  tile_outlier mine = {0.0f, 0};
+  if (lane < n) mine = look_up(a, t, list[lane], feature);
+  __syncwarp(); /* what was there has been read */
 #pragma unroll
-    for (int i = 0; i < 4; i++)
-      w[i] = otr_f16_value(p.static_cols[(size_t)static_slot * p.n + min(t.first_n + n + i, p.n - 1)]);
-  } else if (slot < CUDA_PANEL_SLOTS) {
-    panel_weights(*(const unsigned *)(tile_panel(a) + (size_t)slot * CUDA_TILE_N + n), w);
-  } else {
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-      w[i] = OTR_I2F(((const int8_t *)p.data)[(size_t)min(t.first_n + n + i, p.n - 1) * p.row_stride + feature]);
+  for (unsigned l = 0; l < 4; l++) {
+    unsigned some = __ballot_sync(CUDA_FULL_WARP, kind == l);
+    if (kind == l) place = begin + __popc(some & ((1u << lane) - 1u));
+    int count = __popc(some);
+    if (lane == 0 && (count & 1)) sorted[begin + count] = {0.0f, 0};
+    ends[l] = begin = begin + (count + 1) / 2 * 2;
+  }
+  if (lane < n) sorted[place] = mine;
+  bool all = __all_sync(CUDA_FULL_WARP, mine.column >= 0) != 0;
+  __syncwarp();
+  return all;
+}
+
+/** Adds the products of outliers [i, end), which are an even number, with the lane's four outputs. */
+CUDA_FN void add_columns(float sum[4], const unsigned char *panel, const tile_outlier *sorted, int i, int end) {
+#pragma unroll 1
+  for (; i < end; i += 2) {
+    float4 two = *(const float4 *)(sorted + i);
+    unsigned bytes0 = *(const unsigned *)(panel + (size_t)OTR_BITS(two.y) * CUDA_TILE_N);
+    unsigned bytes1 = *(const unsigned *)(panel + (size_t)OTR_BITS(two.w) * CUDA_TILE_N);
+    add_products(sum, two.x, bytes0);
+    add_products(sum, two.z, bytes1);
   }
 }
 
-CUDA_FN void add_products(float sum[4], float x, const float w[4]) {
+/** The same for outliers some of whose columns are not in the panel: all four lanes. */
+CUDA_FN void add_any(float lanes[4][4], const tile_task &t, const unsigned char *panel, const tile_outlier *sorted,
+                     const int ends[4], int n) {
+  const cuda_part &p = *t.part;
+  int end = ends[0], i = 0;
+#pragma unroll 1
+  for (int l = 0; l < 4; l++) {
+#pragma unroll 1
+    for (; i < end; i++) {
+      tile_outlier o = sorted[i];
+      int feature = -1 - o.column;
+      if (o.column >= 0) {
+        add_products(lanes[0], o.x16, *(const unsigned *)(panel + (size_t)o.column * CUDA_TILE_N));
+        continue;
+      }
 #pragma unroll
-  for (int i = 0; i < 4; i++) sum[i] += x * w[i];
+      for (int c = 0; c < 4; c++) {
+        int at = min(t.first_n + n + c, p.n - 1);
+        int q = ((const int8_t *)p.data)[(size_t)at * p.row_stride + feature];
+        lanes[0][c] += o.x16 * cuda_outlier_weight(p, at, feature, q);
+      }
+    }
+    end = l == 0 ? ends[1] : l == 1 ? ends[2] : ends[3];
+#pragma unroll
+    for (int c = 0; c < 4; c++) { /* round once: registers have no index */
+      float next = lanes[0][c];
+      lanes[0][c] = lanes[1][c], lanes[1][c] = lanes[2][c], lanes[2][c] = lanes[3][c], lanes[3][c] = next;
+    }
+  }
 }
 
-/** One outlier of a row as a lane looks it up. */
-struct tile_outlier {
-  int feature, slot, static_slot;
-  float x16;
-};
-
-CUDA_FN tile_outlier look_up(const cuda_tile_args &a, const tile_task &t, const cuda_outlier *list, int index) {
-  const cuda_union &u = a.outliers;
-  tile_outlier o = {__ldg(&list[index].feature), 0, -1, __ldg(&list[index].x16)};
-  int slab = o.feature / 32;
-  unsigned below = __ldg(u.mask + (size_t)t.row_tile * u.n_slabs + slab) & ((1u << (o.feature & 31)) - 1u);
-  o.slot = __ldg(u.base + (size_t)t.row_tile * (u.n_slabs + 1) + slab) + __popc(below);
-  if (t.part->static_cols) o.static_slot = t.part->static_slot ? __ldg(t.part->static_slot + o.feature) : o.feature;
-  return o;
-}
-
-/** lanesum<4> of a row's outliers for the lane's four outputs from n on: a lane looks up one of 32, then the warp goes
- *  through them. */
-CUDA_FN void tile_outliers(const cuda_tile_args &a, const tile_task &t, int row, int n, float sum[4]) {
+/** lanesum<4> of a row's outliers for the lane's four outputs from n on. */
+CUDA_FN void tile_outliers(const cuda_tile_args &a, const tile_task &t, tile_outlier *sorted, int row, int n,
+                           float sum[4]) {
   const cuda_quantized &in = a.linear.in;
-  int lane = (int)threadIdx.x % 32;
   int count = __ldg(in.first + (size_t)row * (in.n_tiles + 1) + in.n_tiles);
   const cuda_outlier *list = in.outlier + (size_t)row * in.k;
-  float sum0[4] = {0, 0, 0, 0}, sum1[4] = {0, 0, 0, 0}, sum2[4] = {0, 0, 0, 0}, sum3[4] = {0, 0, 0, 0};
+  const unsigned char *panel = tile_panel(a) + n;
+  float lanes[4][4];
+#pragma unroll
+  for (int i = 0; i < 16; i++) lanes[i / 4][i % 4] = 0.0f;
+#pragma unroll 1
   for (int first = 0; first < count; first += 32) {
-    int here = min(count - first, 32);
-    tile_outlier mine = {0, 0, 0, 0.0f};
-    if (lane < here) mine = look_up(a, t, list, first + lane);
-    for (int j = 0; j < here; j++) {
-      float x = __shfl_sync(CUDA_FULL_WARP, mine.x16, j), w[4];
-      int f = __shfl_sync(CUDA_FULL_WARP, mine.feature, j), slot = __shfl_sync(CUDA_FULL_WARP, mine.slot, j);
-      column_weights(a, t, f, slot, __shfl_sync(CUDA_FULL_WARP, mine.static_slot, j), n, w);
-      switch (f & 3) {
-        case 0:
-          add_products(sum0, x, w);
-          break;
-        case 1:
-          add_products(sum1, x, w);
-          break;
-        case 2:
-          add_products(sum2, x, w);
-          break;
-        default:
-          add_products(sum3, x, w);
-      }
+    int ends[4];
+    if (sort_outliers(sorted, a, t, list + first, min(count - first, 32), ends)) {
+#pragma unroll
+      for (int l = 0; l < 4; l++) add_columns(lanes[l], panel, sorted, l == 0 ? 0 : ends[l - 1], ends[l]);
+    } else {
+      add_any(lanes, t, panel, sorted, ends, n);
     }
   }
 #pragma unroll
-  for (int i = 0; i < 4; i++) sum[i] = (sum0[i] + sum2[i]) + (sum1[i] + sum3[i]);
+  for (int i = 0; i < 4; i++) sum[i] = (lanes[0][i] + lanes[2][i]) + (lanes[1][i] + lanes[3][i]);
 }
 
 /** The tile's rows, whose sums are staged; a warp a row. */
 template <int BM>
-CUDA_FN void tile_rows(const cuda_tile_args &a, const tile_task &t, const int *staged) {
+CUDA_FN void tile_rows(const cuda_tile_args &a, const tile_task &t, const int *staged, tile_outlier *sorted) {
   const cuda_part &p = *t.part;
   int lane = (int)threadIdx.x % 32, n = lane * 4;
   unsigned worst = 0;
@@ -257,7 +305,7 @@ CUDA_FN void tile_rows(const cuda_tile_args &a, const tile_task &t, const int *s
     int row = t.first_row + r;
     if (row >= t.n_rows) break;
     float outliers[4];
-    tile_outliers(a, t, row, n, outliers);
+    tile_outliers(a, t, sorted, row, n, outliers);
     int4 sums = *(const int4 *)(staged + r * STAGED_STRIDE + n);
     const int acc[4] = {sums.x, sums.y, sums.z, sums.w};
     float scale = __ldg(a.linear.in.scale + row), pow2e = __ldg(a.linear.in.pow2e + row);
@@ -303,7 +351,8 @@ CUDA_FN void tile(const cuda_tile_args &a, unsigned char *shared) {
     for (int j = 0; j < 16; j++) acc[i][j / 4][j % 4] = 0;
   tile_sums<BM, MT>(a, t, shared, acc);
   tile_stage<MT>((int *)shared, acc);
-  tile_rows<BM>(a, t, (const int *)shared);
+  tile_outlier *lists = (tile_outlier *)(shared + BM * STAGED_STRIDE * sizeof(int));
+  tile_rows<BM>(a, t, (const int *)shared, lists + (int)threadIdx.x / 32 * CUDA_TILE_SORTED);
 }
 
 /* Before sm_80 a multiprocessor's shared memory holds one block of 64 rows, and none of 128. */
