@@ -315,7 +315,7 @@ static otr_status lower_rope_kv(const lowering *w) {
   return LAUNCH(w, rope_kv, (uint32_t)w->rows, (uint32_t)(o->n_heads + 2 * o->n_kv_heads), 64, a);
 }
 
-enum { CHUNK_THREADS = 128, MERGE_THREADS = 128, TILE_ROWS = 8, CHUNK_BLOCKS = 64 };
+enum { CHUNK_THREADS = 128, MERGE_THREADS = 128, TILE_ITEMS = 8, CHUNK_BLOCKS = 64 };
 /* Partial results of a group of rows: the most bytes that are worth taking, unless one tile needs more. */
 #define PARTS_BYTES ((size_t)32 << 20)
 
@@ -326,20 +326,21 @@ static size_t part_row_bytes(const otr_program *p, const otr_op_attention *o) {
 /** Rows whose partial results are held at a time. */
 static int32_t group_rows(const otr_program *p, const otr_op_attention *o) {
   size_t most = PARTS_BYTES / part_row_bytes(p, o);
-  int32_t rows = most < TILE_ROWS ? TILE_ROWS : most > (size_t)p->max_rows ? p->max_rows : (int32_t)most;
-  return rows < p->max_rows ? rows / TILE_ROWS * TILE_ROWS : p->max_rows;
+  int32_t rows = most < TILE_ITEMS ? TILE_ITEMS : most > (size_t)p->max_rows ? p->max_rows : (int32_t)most;
+  return rows < p->max_rows ? rows / TILE_ITEMS * TILE_ITEMS : p->max_rows;
 }
 
 static otr_status lower_group(const lowering *w, struct cuda_attention_args *a) {
-  uint32_t rows = (uint32_t)a->n_rows, heads = (uint32_t)a->n_heads;
+  uint32_t rows = (uint32_t)a->n_rows, heads = (uint32_t)a->n_heads, kv_heads = (uint32_t)a->n_kv_heads;
+  uint32_t items = rows * (heads / kv_heads); /* that read the same K and V */
   uint32_t chunks = a->max_pages < CHUNK_BLOCKS ? (uint32_t)a->max_pages : CHUNK_BLOCKS;
   uint32_t q_bytes = (uint32_t)(a->head_dim + 3) / 4 * 4 * (uint32_t)sizeof(float);
-  if (rows == 1)
-    OTR_TRY(launch(w, CUDA_KERNEL_attention_chunk, (const uint32_t[3]){chunks, heads, 1}, CHUNK_THREADS, q_bytes, a,
+  if (items == 1)
+    OTR_TRY(launch(w, CUDA_KERNEL_attention_chunk, (const uint32_t[3]){chunks, kv_heads, 1}, CHUNK_THREADS, q_bytes, a,
                    sizeof *a));
   else
-    OTR_TRY(launch(w, CUDA_KERNEL_attention_chunk8, (const uint32_t[3]){chunks, heads, blocks(rows, TILE_ROWS)},
-                   CHUNK_THREADS, TILE_ROWS * q_bytes, a, sizeof *a));
+    OTR_TRY(launch(w, CUDA_KERNEL_attention_chunk8, (const uint32_t[3]){chunks, kv_heads, blocks(items, TILE_ITEMS)},
+                   CHUNK_THREADS, TILE_ITEMS * q_bytes, a, sizeof *a));
   return LAUNCH(w, attention_merge, rows, heads, MERGE_THREADS, *a);
 }
 
