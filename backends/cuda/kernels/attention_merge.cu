@@ -14,6 +14,7 @@ struct merge_shared {
 CUDA_FN float merge_max(const cuda_attention_args &a, merge_shared *s, int row, int head, int sequence, int position,
                         int n_pages) {
   float m = OTR_FLOAT(0xff800000u);
+#pragma unroll 1
   for (int page = (int)threadIdx.x; page < n_pages; page += MERGE_THREADS)
     if (cuda_sees_chunk(a, position, cuda_chunk_start(a, sequence, page)))
       m = fmaxf(m, cuda_chunk_part(a, row, head, page)[0]);
@@ -40,6 +41,7 @@ CUDA_KERNEL(otr_attention_merge, cuda_attention_args, MERGE_THREADS, 8) {
     for (int first = 0; first < n_pages; first += MERGE_PAGES) {
       int n = min((int)MERGE_PAGES, n_pages - first);
       __syncthreads();
+#pragma unroll 1
       for (int c = (int)threadIdx.x; c < n; c += MERGE_THREADS) {
         bool seen = cuda_sees_chunk(args, position, cuda_chunk_start(args, sequence, first + c));
         s->weight[c] = seen ? otr_exp(cuda_chunk_part(args, row, head, first + c)[0] - most) : -1.0f;

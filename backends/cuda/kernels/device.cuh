@@ -84,6 +84,7 @@ CUDA_FN float cuda_lanesum64(cuda_row_shared *s, int k, Term term) {
     for (int i = (int)threadIdx.x; i < n; i += (int)blockDim.x) s->stage[i] = term(base + i);
     __syncthreads();
     if (threadIdx.x < OTR_LANES_ROW)
+#pragma unroll 8
       for (int i = (int)threadIdx.x; i < n; i += OTR_LANES_ROW) partial += s->stage[i];
   }
   __syncthreads();
@@ -109,6 +110,7 @@ CUDA_FN void cuda_block_max(cuda_row_shared *s, unsigned &a, unsigned &b) {
     s->most[1][threadIdx.x / 32] = b;
   }
   __syncthreads();
+#pragma unroll 4
   for (unsigned w = 0; w < blockDim.x / 32; w++) {
     a = max(a, s->most[0][w]);
     b = max(b, s->most[1][w]);

@@ -5,11 +5,18 @@
 
 enum { F16_THREADS = 128, F16_OUTPUTS = F16_THREADS / 4 };
 
-CUDA_FN void halves(uint2 bits, float v[4]) {
+/** Four weights, which may be any bits; four of x, which ROUND16 made: neither subnormal nor infinite. */
+CUDA_FN void four_weights(uint2 bits, float v[4]) {
   v[0] = otr_f16_value(bits.x & 0xffffu);
   v[1] = otr_f16_value(bits.x >> 16);
   v[2] = otr_f16_value(bits.y & 0xffffu);
   v[3] = otr_f16_value(bits.y >> 16);
+}
+CUDA_FN void four_values(uint2 bits, float v[4]) {
+  v[0] = cvt_f16_value(bits.x & 0xffffu);
+  v[1] = cvt_f16_value(bits.x >> 16);
+  v[2] = cvt_f16_value(bits.y & 0xffffu);
+  v[3] = cvt_f16_value(bits.y >> 16);
 }
 
 /** The tree over 16 lanes of which thread t of four has 4t ... 4t + 3; the result is thread 0's. */
@@ -37,13 +44,13 @@ CUDA_FN void linear16(const cuda_linear16_args &a) {
 #pragma unroll
     for (int l = 0; l < 4; l++) sum[m][l] = 0.0f;
   }
-#pragma unroll 4
+#pragma unroll(M == 1 ? 4 : 1)
   for (int i = 0; i < a.in.k; i += 16) {
     float weight[4], value[4];
-    halves(__ldcs((const uint2 *)(w + i)), weight);
+    four_weights(__ldcs((const uint2 *)(w + i)), weight);
 #pragma unroll
     for (int m = 0; m < M; m++) {
-      halves(__ldg((const uint2 *)(x[m] + i)), value);
+      four_values(__ldg((const uint2 *)(x[m] + i)), value);
 #pragma unroll
       for (int l = 0; l < 4; l++) sum[m][l] += value[l] * weight[l];
     }

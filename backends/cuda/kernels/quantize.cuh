@@ -58,6 +58,7 @@ CUDA_FN void cuda_quantize_tiles(const cuda_quantize_args &a, cuda_quantize_shar
 CUDA_FN void cuda_sum_tiles(cuda_quantize_shared *s, int n_tiles) {
   if (threadIdx.x < 32) {
     int lane = (int)threadIdx.x, before = 0;
+#pragma unroll 1
     for (int base = 0; base < n_tiles; base += 32) {
       int count = base + lane < n_tiles ? s->first[base + lane] : 0, sum = count;
       for (int h = 1; h < 32; h *= 2) {
