@@ -11,6 +11,9 @@
 typedef int CUresult;
 typedef int CUdevice;
 typedef unsigned long long CUdeviceptr;
+typedef struct CUuuid {
+  char bytes[16];
+} CUuuid;
 typedef struct CUctx_st *CUcontext;
 typedef struct CUmod_st *CUmodule;
 typedef struct CUfunc_st *CUfunction;
@@ -76,6 +79,7 @@ enum {
   X(cuDeviceGetCount, cuDeviceGetCount, (int *count))                                                               \
   X(cuDeviceGet, cuDeviceGet, (CUdevice * device, int ordinal))                                                     \
   X(cuDeviceGetName, cuDeviceGetName, (char *name, int bytes, CUdevice device))                                     \
+  X(cuDeviceGetUuid, cuDeviceGetUuid_v2, (CUuuid * uuid, CUdevice device))                                          \
   X(cuDeviceTotalMem, cuDeviceTotalMem_v2, (size_t * bytes, CUdevice device))                                       \
   X(cuDeviceGetAttribute, cuDeviceGetAttribute, (int *value, int attribute, CUdevice device))                       \
   X(cuDevicePrimaryCtxRetain, cuDevicePrimaryCtxRetain, (CUcontext * context, CUdevice device))                     \

@@ -77,6 +77,7 @@ static CUresult read_traits(const cuda_api *api, CUdevice device, cuda_traits *t
                 {&readonly, CU_DEVICE_ATTRIBUTE_READ_ONLY_HOST_REGISTER_SUPPORTED}};
   memset(t, 0, sizeof *t);
   CUresult result = api->cuDeviceGetName(t->name, (int)sizeof t->name, device);
+  if (result == CUDA_SUCCESS) result = api->cuDeviceGetUuid(&t->uuid, device);
   if (result == CUDA_SUCCESS) result = api->cuDeviceTotalMem(&t->memory_bytes, device);
   for (size_t i = 0; result == CUDA_SUCCESS && i < sizeof wanted / sizeof wanted[0]; i++)
     result = api->cuDeviceGetAttribute(wanted[i].to, wanted[i].attribute, device);
@@ -136,8 +137,8 @@ static bool demote(otr_device *base, otr_op_code code, const char *why) {
   cuda_device *d = (cuda_device *)base;
   (void)why;
   uint32_t bit = 1u << code;
-  if ((d->demoted & bit) || !cuda_has_fast(&d->traits.caps, code)) return false;
-  d->demoted |= bit;
+  if ((d->verdict.demoted & bit) || !cuda_has_fast(&d->traits.caps, code)) return false;
+  d->verdict.demoted |= bit;
   return true;
 }
 
@@ -152,6 +153,7 @@ static void close_device(otr_device *base) {
     }
     d->api->cuDevicePrimaryCtxRelease(d->device);
   }
+  pthread_mutex_destroy(&d->pass_lock);
   pthread_mutex_destroy(&d->staging.lock);
   pthread_mutex_destroy(&d->result.lock);
   otr_memory_give_array(base->memory, d, 1, sizeof *d);
@@ -181,6 +183,9 @@ static const otr_device_ops device_ops = {
     .submit = cuda_submit,
     .placement = cuda_placement,
     .demote = demote,
+    .proven = cuda_proven,
+    .set_proven = cuda_set_proven,
+    .cache_read = cuda_cache_read,
 };
 
 /** Streams, pinned memory and kernels; the context is current. A pass's stream has CUDA's own priority, 0, which
@@ -201,6 +206,7 @@ static otr_status open_device(int32_t index, const otr_device_params *params, ot
   d->base = (otr_device){.ops = &device_ops, .memory = params->memory, .parallel = params->parallel};
   d->max_submit_ms = params->max_submit_ms;
   atomic_init(&d->lost, 0);
+  pthread_mutex_init(&d->pass_lock, NULL);
   pthread_mutex_init(&d->staging.lock, NULL);
   pthread_mutex_init(&d->result.lock, NULL);
   snprintf(d->name, sizeof d->name, "cuda:%d", index);
@@ -215,6 +221,7 @@ static otr_status open_device(int32_t index, const otr_device_params *params, ot
     close_device(&d->base);
     return status;
   }
+  cuda_cache_open(d, params->cache, params->cache_bytes);
   *out = &d->base;
   return OTR_STATUS_OK;
 }

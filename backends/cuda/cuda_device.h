@@ -9,6 +9,7 @@
 #include "cuda_api.h"
 #include "cuda_images.h"
 #include "cuda_lower.h"
+#include "verdict.h"
 
 enum {
   CUDA_STAGING_HALVES = 2,
@@ -20,6 +21,7 @@ enum {
 typedef struct cuda_traits {
   cuda_caps caps;
   char name[128];
+  CUuuid uuid;
   size_t memory_bytes;
   bool integrated;         /* one memory with the host: Jetson */
   bool registers_host;     /* host memory can be registered ... */
@@ -50,12 +52,14 @@ typedef struct cuda_device {
   char name[CUDA_NAME_BYTES];
   cuda_traits traits;
   CUmodule module;
+  const cuda_image *image; /* that the module is made of */
   CUfunction function[CUDA_KERNEL_COUNT];
-  CUstream stream; /* of passes */
+  pthread_mutex_t pass_lock; /* the stream's: sessions are made while another's pass is under way */
+  CUstream stream;           /* of passes, and what graphs are recorded with */
   cuda_staging staging;
   cuda_result_copy result;
   int32_t max_submit_ms;
-  uint32_t demoted; /* bit of each operation whose fast variant is off */
+  otr_verdict verdict; /* demoted: bit of each operation whose fast variant is off */
   atomic_int lost;
 } cuda_device;
 
@@ -79,6 +83,13 @@ const cuda_image *cuda_choose_image(const cuda_image *images, int32_t n, const c
                                     const cuda_image *after);
 /** Loads the kernels; the context is current. NO_DEVICE with the reason where no image is for this device. */
 otr_status cuda_load_kernels(cuda_device *device);
+
+/* cuda_cache.c */
+/** Takes the verdict of an app's blob; the kernels are loaded. */
+void cuda_cache_open(cuda_device *device, const void *blob, size_t bytes);
+otr_status cuda_cache_read(otr_device *base, void *blob, size_t *bytes);
+bool cuda_proven(otr_device *base, const char **demoted);
+void cuda_set_proven(otr_device *base, const char *demoted);
 
 /* cuda_memory.c. All of them enter and leave the context themselves. */
 otr_status cuda_staging_create(cuda_device *device);

@@ -41,6 +41,7 @@ static otr_status load_best(cuda_device *d) {
   const cuda_image *image = NULL, *last = NULL;
   while ((image = cuda_choose_image(cuda_images, cuda_n_images, caps, last)) != NULL) {
     result = d->api->cuModuleLoadData(&d->module, image->data);
+    d->image = image;
     if (!is_refused(result)) return cuda_result(d, result, "cuModuleLoadData");
     d->module = NULL;
     last = image;

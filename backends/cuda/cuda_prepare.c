@@ -127,10 +127,13 @@ static otr_status make_ready(cuda_device *d, otr_prepared *p, size_t at_given, s
                                 .step = p->memory,
                                 .found = p->memory + CUDA_AT_FOUND,
                                 .scratch = p->memory + at_scratch,
-                                .demoted = d->demoted};
+                                .demoted = d->verdict.demoted};
   OTR_TRY(check_operations(p));
   if (p->width == 0 || p->program.n_ops == 1 || d->base.trace) return OTR_STATUS_OK;
-  return cuda_graph_make(d, p, 1, p->program.max_logits > 0, &p->graph[0]);
+  pthread_mutex_lock(&d->pass_lock);
+  otr_status status = cuda_graph_make(d, p, 1, p->program.max_logits > 0, &p->graph[0]);
+  pthread_mutex_unlock(&d->pass_lock);
+  return status;
 }
 
 otr_status cuda_prepare(otr_device *base, const otr_program *program, otr_prepared **out) {

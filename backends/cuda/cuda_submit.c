@@ -160,10 +160,12 @@ otr_status cuda_submit(otr_device *base, otr_prepared *p, const otr_step *step, 
         cuda_write(d, p->given, step->embedding, (size_t)step->n_rows * (size_t)p->width * sizeof *step->embedding));
   OTR_TRY(cuda_enter(d));
   otr_float_mode mode = otr_float_mode_enter();
+  pthread_mutex_lock(&d->pass_lock);
   otr_status status = run(&s, block_bytes);
-  otr_float_mode_leave(mode);
   /* What was launched before a failure still reads the block. */
   if (status != OTR_STATUS_OK) d->api->cuStreamSynchronize(d->stream);
+  pthread_mutex_unlock(&d->pass_lock);
+  otr_float_mode_leave(mode);
   OTR_TRY(cuda_leave(d, status));
   read_results(&s);
   return OTR_STATUS_OK;

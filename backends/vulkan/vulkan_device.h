@@ -17,9 +17,10 @@
 #include <pthread.h>
 
 #include "backend.h"
+#include "verdict.h"
 #include "vulkan_traits.h"
 
-enum { VULKAN_ALIGN = 256, VULKAN_STAGING_BYTES = 8 << 20, VULKAN_WHY_BYTES = 192 };
+enum { VULKAN_ALIGN = 256, VULKAN_STAGING_BYTES = 8 << 20 };
 
 /** What a piece of memory is for. */
 typedef enum vulkan_use {
@@ -81,8 +82,7 @@ typedef struct vulkan_device {
   VkPipelineCache cache;
   vulkan_pipeline *pipelines;
   int32_t n_pipelines, pipelines_capacity;
-  bool proven;                /* the self-check has passed here, now or when the cache blob was made */
-  char why[VULKAN_WHY_BYTES]; /* what was demoted; "": nothing */
+  otr_verdict verdict;
 
   pthread_mutex_t memory_lock; /* blocks and their lists */
   vulkan_block *blocks;

@@ -3,7 +3,10 @@
  * what becomes of the caller's context, and every call of the driver failing. */
 #include <dlfcn.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "conversion.h"
 #include "cuda_device.h"
@@ -331,6 +334,94 @@ START_TEST(threads_share_a_device) {
 }
 END_TEST
 
+static atomic_int others_left;
+
+static void *come_and_go(void *model) {
+  for (int i = 0; i < 4; i++) otr_session_destroy(kit_session(model, N_CTX, N));
+  atomic_fetch_sub(&others_left, 1);
+  return NULL;
+}
+
+/* A session's graph is recorded while another session's pass is in the stream. */
+START_TEST(sessions_come_while_others_run) {
+  setenv("OUTRIDER_FAKE_CUDA", "slow=20", 1);
+  kit k = kit_open(path, "cuda", 1, NULL);
+  pthread_t threads[2];
+  atomic_store(&others_left, 2);
+  for (int i = 0; i < 2; i++) ck_assert_int_eq(pthread_create(&threads[i], NULL, come_and_go, k.model), 0);
+  while (atomic_load(&others_left) > 0) in_thread(k.model);
+  for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+  kit_close(&k);
+  ck_assert_uint_eq(fake.held(), 0);
+}
+END_TEST
+
+/* ---- the verdict ------------------------------------------------------------------------------------------------- */
+
+/** Opens a checked runtime with the app's blob. @return kernels that ran; *blob: what to store now */
+static uint64_t launches_of_create(const char *settings, uint8_t blob[OTR_VERDICT_HEAD], size_t bytes) {
+  otr_runtime_params params = OTR_RUNTIME_PARAMS_INIT;
+  otr_runtime *runtime;
+  otr_device_info info = {.struct_size = sizeof info};
+  size_t needed = 0;
+  setenv("OUTRIDER_FAKE_CUDA", settings, 1);
+  params.device = "cuda";
+  params.n_threads = 1;
+  params.pipeline_cache = bytes ? blob : NULL;
+  params.pipeline_cache_bytes = bytes;
+  fake.begin();
+  ck_ok(otr_runtime_create(&params, &runtime));
+  uint64_t launches = counts().launches;
+  ck_ok(otr_runtime_device(runtime, &info));
+  ck_assert_int_eq(info.check, OTR_CHECK_PASSED);
+  ck_ok(otr_runtime_pipeline_cache(runtime, NULL, &needed));
+  ck_assert_uint_eq(needed, OTR_VERDICT_HEAD);
+  needed--;
+  ck_assert_int_eq(otr_runtime_pipeline_cache(runtime, blob, &needed), OTR_STATUS_BUFFER_TOO_SMALL);
+  ck_assert_uint_eq(needed, OTR_VERDICT_HEAD);
+  ck_ok(otr_runtime_pipeline_cache(runtime, blob, &needed));
+  ck_ok(otr_runtime_destroy(runtime));
+  ck_assert_uint_eq(fake.held(), 0);
+  return launches;
+}
+
+/* A process meets one driver: each test of the loop is another that meets a blob of the first. */
+static const struct {
+  const char *settings;
+  size_t bytes;
+  int flipped; /* byte of the blob; -1: none */
+  bool saves;
+} second_starts[] = {{"", OTR_VERDICT_HEAD, -1, true},        {"", OTR_VERDICT_HEAD, OTR_VERDICT_HEAD - 1, false},
+                     {"", OTR_VERDICT_HEAD, 0, false},        {"", OTR_VERDICT_HEAD, 20, false},
+                     {"", OTR_VERDICT_HEAD, 80, false},       {"", OTR_VERDICT_HEAD - 1, -1, false},
+                     {"uuid=2", OTR_VERDICT_HEAD, -1, false}, {"driver=12080", OTR_VERDICT_HEAD, -1, false},
+                     {"sm=86", OTR_VERDICT_HEAD, -1, false}};
+
+START_TEST(a_kept_verdict_saves_the_check) {
+  int pipe_of[2];
+  uint8_t blob[OTR_VERDICT_HEAD];
+  ck_assert_int_eq(pipe(pipe_of), 0);
+  pid_t child = fork();
+  if (child == 0) {
+    launches_of_create("", blob, 0);
+    _exit(write(pipe_of[1], blob, sizeof blob) == (ssize_t)sizeof blob ? 0 : 1);
+  }
+  int status = 1;
+  ck_assert_int_eq(waitpid(child, &status, 0), child);
+  ck_assert_int_eq(status, 0);
+  ck_assert_int_eq(read(pipe_of[0], blob, sizeof blob), sizeof blob);
+  close(pipe_of[0]);
+  close(pipe_of[1]);
+  if (second_starts[_i].flipped >= 0) blob[second_starts[_i].flipped] ^= 1;
+  uint64_t with = launches_of_create(second_starts[_i].settings, blob, second_starts[_i].bytes);
+  uint64_t without = launches_of_create(second_starts[_i].settings, blob, 0);
+  if (second_starts[_i].saves)
+    ck_assert_uint_lt(with, without / 2);
+  else
+    ck_assert_uint_gt(with, without / 2);
+}
+END_TEST
+
 /* ---- failures ---------------------------------------------------------------------------------------------------- */
 
 /** All that an app does, up to the first failure; everything is given back. */
@@ -384,7 +475,8 @@ static void check_failure(uint64_t n, const char *call, int error) {
 
 enum { SHARES = 8 };
 
-/* The calls of a whole app, one in SHARES of them in each test; every third failure takes the context with it. */
+/* The calls of a whole app, one in SHARES of them in each test, and of these one in five where
+ * OUTRIDER_TEST_FEW_DEVICES asks for less; every third failure takes the context with it. */
 START_TEST(every_call_fails_once) {
   static char names[8192][40];
   setenv("OUTRIDER_FAKE_CUDA", "quiet=1", 1);
@@ -394,8 +486,9 @@ START_TEST(every_call_fails_once) {
   uint64_t n = counts().calls;
   ck_assert_uint_lt(n, sizeof names / sizeof names[0]);
   for (uint64_t i = 1; i <= n; i++) snprintf(names[i], sizeof names[i], "%s", fake.call(i));
-  for (uint64_t i = 1 + (uint64_t)_i; i <= n; i += SHARES) {
-    int error = gives_back(names[i]) || i / SHARES % 3 > 0 ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_LAUNCH_FAILED;
+  uint64_t step = getenv("OUTRIDER_TEST_FEW_DEVICES") ? 5 * SHARES : SHARES;
+  for (uint64_t i = 1 + (uint64_t)_i; i <= n; i += step) {
+    int error = gives_back(names[i]) || i / step % 3 > 0 ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_LAUNCH_FAILED;
     check_failure(i, names[i], error);
   }
   fake.begin();
@@ -454,6 +547,8 @@ static void add(TCase *tests) {
   tcase_add_test(tests, discrete_gpus_have_copies);
   tcase_add_test(tests, the_apps_context_stays_current);
   tcase_add_test(tests, threads_share_a_device);
+  tcase_add_test(tests, sessions_come_while_others_run);
+  tcase_add_loop_test(tests, a_kept_verdict_saves_the_check, 0, (int)(sizeof second_starts / sizeof second_starts[0]));
   tcase_add_loop_test(tests, every_call_fails_once, 0, SHARES);
   tcase_add_test(tests, first_calls_fail);
   tcase_add_loop_test(tests, every_allocation_fails_once, 0, 2);

@@ -8,6 +8,7 @@
 #include "fake_driver/fake_cuda.h"
 #include "suite.h"
 #include "trial_kernels.h"
+#include "with_asan.h"
 
 static const char *library;
 static cuda_api api;
@@ -200,13 +201,6 @@ START_TEST(misaligned) {
 END_TEST
 
 /* What a kernel reads beyond an allocation ends the process under the address sanitizer. */
-#if defined(__SANITIZE_ADDRESS__)
-#define WITH_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define WITH_ASAN 1
-#endif
-#endif
 #if WITH_ASAN
 START_TEST(over_read) {
   begin("");

@@ -114,7 +114,7 @@ struct cuda_linear_args {
   int32_t n_parts, reserved;
 };
 
-#define CUDA_TILE_N 128 /* outputs of a tile of the GEMM */
+#define CUDA_TILE_N 128           /* outputs of a tile of the GEMM */
 #define CUDA_TILE_SORTED (32 + 4) /* outliers that a warp sorts at a time, each lane's an even number */
 /* Bytes of dynamic shared memory of a tile of 64 rows: three steps of x and W and where the slots' features are; of 128
  * rows: all sums at the end, and the eight warps' sorted outliers. */

@@ -166,8 +166,8 @@ CUDA_FN void attend_sequence(const cuda_attention_args &a, chunk_shared<R> *s, c
     if (start > last) break;
     if (a.window != 0 && first - (start + OTR_CHUNK - 1) >= a.window) continue;
     if (r < R)
-      s->part[r] = position >= 0 && cuda_sees_chunk(a, position, start) ? cuda_chunk_part(a, row, head_of(t, r), page)
-                                                                        : nullptr;
+      s->part[r] =
+          position >= 0 && cuda_sees_chunk(a, position, start) ? cuda_chunk_part(a, row, head_of(t, r), page) : nullptr;
     uint64_t where = ((const uint64_t *)a.head.step->page)[(size_t)sequence * a.head.step->max_table + page];
     const uint16_t *keys = cuda_keys(where, a.n_kv_heads, a.head_dim, a.kv_layer, t.kv_head);
     chunk_scores<R>(a, s, q, keys);
@@ -178,8 +178,8 @@ CUDA_FN void attend_sequence(const cuda_attention_args &a, chunk_shared<R> *s, c
   __syncthreads(); /* the next sequence's positions */
 }
 
-/** Grid: pages, KV heads, tiles of R items of the group of rows. Dynamic shared memory: q of the tile, f32 [padded / 4][R]
- *  of four, padded: head_dim rounded up to 4. */
+/** Grid: pages, KV heads, tiles of R items of the group of rows. Dynamic shared memory: q of the tile, f32 of four at
+ *  [padded / 4][R], padded: head_dim rounded up to 4. */
 template <int R>
 CUDA_FN void attend_tile(const cuda_attention_args &a, chunk_shared<R> *s, float *q) {
   chunk_task t = {(int)blockIdx.z * R, (int)blockIdx.y, a.n_heads / a.n_kv_heads};

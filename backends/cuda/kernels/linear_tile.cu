@@ -74,8 +74,8 @@ CUDA_FN tile_source tile_begin(const cuda_tile_args &a, const tile_task &t) {
   return from;
 }
 
-/* Where a lane's rows of the warp's first fragments of x and of W begin in a step, slab 0. Fragments of other rows are at
- * these distances, and the other slab is two chunks on, which the shuffle makes an exclusive or. */
+/* Where a lane's rows of the warp's first fragments of x and of W begin in a step, slab 0. Fragments of other rows are
+ * at these distances, and the other slab is two chunks on, which the shuffle makes an exclusive or. */
 enum { NEXT_X = 16 * TILE_STEP, NEXT_TWO_W = 4 * TILE_STEP, OTHER_SLAB = 2 * TILE_CHUNK };
 struct tile_lanes {
   int x, w;
@@ -85,8 +85,7 @@ template <int BM, int MT>
 CUDA_FN tile_lanes lanes_of_step() {
   int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
   int row = warp % N_WARPS * 32 + weight_row(lane % 8, lane / 16);
-  return {shuffled_x(warp / N_WARPS * MT * 16 + lane % 16, lane / 16),
-          BM * TILE_STEP + shuffled_w(row, lane / 8 % 2)};
+  return {shuffled_x(warp / N_WARPS * MT * 16 + lane % 16, lane / 16), BM * TILE_STEP + shuffled_w(row, lane / 8 % 2)};
 }
 
 /** The warp's weights of two n8 tiles, as second factors. */
@@ -186,8 +185,7 @@ CUDA_FN void tile_sums(const cuda_tile_args &a, const tile_task &t, unsigned cha
 /** Adds x times four weights of a column as the panel holds them: with 2^23 over it a byte is 2^23 + (w + 128). */
 CUDA_FN void add_products(float sum[4], float x, unsigned bytes) {
 #pragma unroll
-  for (unsigned i = 0; i < 4; i++)
-    sum[i] += x * (OTR_FLOAT(__byte_perm(bytes, 0x4b000000u, 0x7440u + i)) - 8388736.0f);
+  for (unsigned i = 0; i < 4; i++) sum[i] += x * (OTR_FLOAT(__byte_perm(bytes, 0x4b000000u, 0x7440u + i)) - 8388736.0f);
 }
 
 /* An outlier of a row: x16 and its column of W. */
@@ -205,8 +203,8 @@ CUDA_FN tile_outlier look_up(const cuda_tile_args &a, const tile_task &t, const 
   return {__ldg(&o.x16), is_static || slot >= CUDA_PANEL_SLOTS ? -1 - feature : slot};
 }
 
-/** Sorts up to 32 outliers, one a thread, by their lane of the sum, k mod 4: lane l's end at ends[l], an even number; what
- *  fills a gap adds 0 times a weight. sorted: the warp's. @return whether all columns are in the panel. */
+/** Sorts up to 32 outliers, one a thread, by their lane of the sum, k mod 4: lane l's end at ends[l], an even number;
+ * what fills a gap adds 0 times a weight. sorted: the warp's. @return whether all columns are in the panel. */
 CUDA_FN bool sort_outliers(tile_outlier *sorted, const cuda_tile_args &a, const tile_task &t, const cuda_outlier *list,
                            int n, int ends[4]) {
   int lane = (int)threadIdx.x % 32, feature = lane < n ? __ldg(&list[lane].feature) : 0, place = 0, begin = 0;

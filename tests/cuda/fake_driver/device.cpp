@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <chrono>
+
 #include "driver.h"
 
 fake_settings settings;
@@ -40,7 +42,9 @@ static void set(const std::string &key, const std::string &value) {
                  {"register", &settings.registers},
                  {"register_readonly", &settings.registers_readonly},
                  {"init", &settings.init},
-                 {"quiet", &settings.quiet}};
+                 {"quiet", &settings.quiet},
+                 {"uuid", &settings.uuid},
+                 {"slow", &settings.slow}};
   for (const auto &number : numbers)
     if (key == number.key) *number.value = atoi(value.c_str());
   if (key == "memory") settings.memory = strtoull(value.c_str(), nullptr, 10);
@@ -64,6 +68,10 @@ static void read_settings() {
     if (equals < end) set(words.substr(at, equals - at), words.substr(equals + 1, end - equals - 1));
     at = end + 1;
   }
+}
+
+void fake_wait() {
+  if (settings.slow) std::this_thread::sleep_for(std::chrono::microseconds(settings.slow));
 }
 
 /* ---- what tests ask ---- */
@@ -179,30 +187,41 @@ CUresult cuDeviceGetCount(int *count) {
   return CUDA_SUCCESS;
 }
 
+static bool is_device(int index) {
+  return index >= 0 && index < settings.devices;
+}
+
 CUresult cuDeviceGet(CUdevice *device, int ordinal) {
   FAKE_ENTER(cuDeviceGet, FAKE_INIT);
-  if (ordinal < 0 || ordinal >= settings.devices) return CUDA_ERROR_INVALID_DEVICE;
+  if (!is_device(ordinal)) return CUDA_ERROR_INVALID_DEVICE;
   *device = ordinal;
   return CUDA_SUCCESS;
 }
 
 CUresult cuDeviceGetName(char *name, int bytes, CUdevice device) {
   FAKE_ENTER(cuDeviceGetName, FAKE_INIT);
-  if (device < 0 || device >= settings.devices) return CUDA_ERROR_INVALID_DEVICE;
+  if (!is_device(device)) return CUDA_ERROR_INVALID_DEVICE;
   snprintf(name, (size_t)bytes, device ? "Emulated CUDA device %d" : "Emulated CUDA device", device);
+  return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceGetUuid_v2(CUuuid *uuid, CUdevice device) {
+  FAKE_ENTER(cuDeviceGetUuid_v2, FAKE_INIT);
+  if (!is_device(device)) return CUDA_ERROR_INVALID_DEVICE;
+  memset(uuid->bytes, settings.uuid + device, sizeof uuid->bytes);
   return CUDA_SUCCESS;
 }
 
 CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device) {
   FAKE_ENTER(cuDeviceTotalMem_v2, FAKE_INIT);
-  if (device < 0 || device >= settings.devices) return CUDA_ERROR_INVALID_DEVICE;
+  if (!is_device(device)) return CUDA_ERROR_INVALID_DEVICE;
   *bytes = settings.memory;
   return CUDA_SUCCESS;
 }
 
 CUresult cuDeviceGetAttribute(int *value, int attribute, CUdevice device) {
   FAKE_ENTER(cuDeviceGetAttribute, FAKE_INIT);
-  if (device < 0 || device >= settings.devices) return CUDA_ERROR_INVALID_DEVICE;
+  if (!is_device(device)) return CUDA_ERROR_INVALID_DEVICE;
   switch (attribute) {
     case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT:
       *value = 16;
@@ -236,7 +255,7 @@ CUresult cuDeviceGetAttribute(int *value, int attribute, CUdevice device) {
 
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device) {
   FAKE_ENTER(cuDevicePrimaryCtxRetain, FAKE_INIT);
-  if (device < 0 || device >= settings.devices) return CUDA_ERROR_INVALID_DEVICE;
+  if (!is_device(device)) return CUDA_ERROR_INVALID_DEVICE;
   if (contexts[device].retained++ == 0) contexts[device].sticky = 0;
   counts.contexts++;
   *context = &contexts[device];
@@ -246,7 +265,7 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device) {
 /* What still lives in it is not dropped with the context: fake_cuda_held tells. */
 CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
   FAKE_ENTER_RELEASE(cuDevicePrimaryCtxRelease_v2, FAKE_INIT);
-  if (device < 0 || device >= settings.devices || !contexts[device].retained) return CUDA_ERROR_INVALID_DEVICE;
+  if (!is_device(device) || !contexts[device].retained) return CUDA_ERROR_INVALID_DEVICE;
   contexts[device].retained--;
   counts.contexts--;
   return fake_result;

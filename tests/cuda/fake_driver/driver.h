@@ -26,7 +26,8 @@ enum { FAKE_DEVICES = 2, FAKE_SHARED_DEFAULT = 48 << 10, FAKE_SHARED_LIMIT = 163
 
 /** What a device looks like. */
 struct fake_settings {
-  int sm = 87, driver = 12060, devices = 1, integrated = 1, registers = 1, registers_readonly = 1, init = 0, quiet = 0;
+  int sm = 87, driver = 12060, devices = 1, integrated = 1, registers = 1, registers_readonly = 1, init = 0, quiet = 0,
+      uuid = 1, slow = 0;
   uint64_t memory = 8000000000u;
 };
 extern fake_settings settings;
@@ -74,16 +75,28 @@ extern std::recursive_mutex big_lock;
 /** What an entry point begins with: counts, injected failures, and what the calling thread must have. */
 enum fake_needs { FAKE_NOTHING, FAKE_INIT, FAKE_CONTEXT };
 CUresult fake_enter(const char *entry, fake_needs needs);
+/** Lets other threads call, where the settings ask for it. */
+void fake_wait();
 #define FAKE_ENTER(entry, needs)                              \
+  fake_wait();                                                \
   std::lock_guard<std::recursive_mutex> fake_guard(big_lock); \
   if (CUresult fake_result = fake_enter(#entry, needs)) return fake_result
 /** The same for what gives back: done even where the call or the context has failed, as drivers do, which tell errors
  * of earlier work there; `fake_result` is what to return then. */
 #define FAKE_ENTER_RELEASE(entry, needs)                      \
+  fake_wait();                                                \
   std::lock_guard<std::recursive_mutex> fake_guard(big_lock); \
   CUresult fake_result = fake_enter(#entry, needs);           \
   if (fake_result == CUDA_ERROR_INVALID_CONTEXT || fake_result == FAKE_NOT_INITIALIZED) return fake_result
 
+/** The rest of an entry point that deletes `thing`, of which `held` are counted. */
+template <class Thing>
+CUresult fake_delete(CUresult result, Thing *thing, uint64_t &held) {
+  if (!thing) return CUDA_ERROR_INVALID_VALUE;
+  delete thing;
+  held--;
+  return result;
+}
 /** The calling thread's current context, or NULL. */
 CUctx_st *fake_current();
 /** Whether a call that a capture forbids is made by a thread that captures; invalidates the capture. */

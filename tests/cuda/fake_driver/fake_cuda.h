@@ -5,9 +5,11 @@
  * The fake has one or two devices like a Jetson's (sm_87), and runs kernels by the emulation. Work in a stream is done
  * when someone waits for it, never before, with the memory's contents of then; device memory starts as poison. The
  * environment variable OUTRIDER_FAKE_CUDA describes it, words apart by blanks or commas, read when cuInit is called:
- *   sm=87 driver=12060 devices=1 integrated=1 memory=8000000000 (bytes) register=1 register_readonly=1 init=0 (what
- *   cuInit returns) fail=ENTRY:N:ERROR (the N-th call of an entry point, 1 the first, returns ERROR; ENTRY "any": of
- * all; "run": the N-th kernel; ERROR >= 700 sticks to the context) quiet=1 (a fault of a kernel is not printed) */
+ *   sm=87 driver=12060 devices=1 integrated=1 memory=8000000000 (bytes) register=1 register_readonly=1 uuid=1
+ *   slow=0 (microseconds that a call waits before it begins)
+ *   init=0 (what cuInit returns) fail=ENTRY:N:ERROR (the N-th call of an entry point, 1 the first, returns ERROR; ENTRY
+ * "any": of all; "run": the N-th kernel; ERROR >= 700 sticks to the context) quiet=1 (a fault of a kernel is not
+ * printed) */
 #ifndef FAKE_CUDA_H
 #define FAKE_CUDA_H
 

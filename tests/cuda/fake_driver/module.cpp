@@ -74,10 +74,7 @@ CUresult cuModuleLoadData(CUmodule *module, const void *image) {
 
 CUresult cuModuleUnload(CUmodule module) {
   FAKE_ENTER_RELEASE(cuModuleUnload, FAKE_CONTEXT);
-  if (!module) return CUDA_ERROR_INVALID_VALUE;
-  delete module;
-  counts.modules--;
-  return fake_result;
+  return fake_delete(fake_result, module, counts.modules);
 }
 
 CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name) {

@@ -116,9 +116,7 @@ CUresult cuEventCreate(CUevent *event, unsigned) {
 
 CUresult cuEventDestroy_v2(CUevent event) {
   FAKE_ENTER_RELEASE(cuEventDestroy_v2, FAKE_CONTEXT);
-  delete event;
-  counts.events--;
-  return fake_result;
+  return fake_delete(fake_result, event, counts.events);
 }
 
 CUresult cuEventRecord(CUevent event, CUstream stream) {
@@ -161,18 +159,12 @@ CUresult cuGraphLaunch(CUgraphExec exec, CUstream stream) {
 
 CUresult cuGraphDestroy(CUgraph graph) {
   FAKE_ENTER_RELEASE(cuGraphDestroy, FAKE_CONTEXT);
-  if (!graph) return CUDA_ERROR_INVALID_VALUE;
-  delete graph;
-  counts.graphs--;
-  return fake_result;
+  return fake_delete(fake_result, graph, counts.graphs);
 }
 
 CUresult cuGraphExecDestroy(CUgraphExec exec) {
   FAKE_ENTER_RELEASE(cuGraphExecDestroy, FAKE_CONTEXT);
-  if (!exec) return CUDA_ERROR_INVALID_VALUE;
-  delete exec;
-  counts.graphs--;
-  return fake_result;
+  return fake_delete(fake_result, exec, counts.graphs);
 }
 
 /* ---- launches ---- */
