@@ -210,6 +210,35 @@ START_TEST(positions_end) {
 }
 END_TEST
 
+/* Behind the window nothing is read: a small session that slides gives the bits of one that holds all positions. */
+START_TEST(window_in_constant_memory) {
+  enum { WINDOW_ROWS = 300, PIECE = 64, ALL = 30 * PIECE };
+  const arch_model model = {LLAMA, .keys = WINDOW(WINDOW_ROWS)};
+  static int32_t ids[ALL];
+  char *path = write_model(&model);
+  kit_ids(ids, ALL, ARCH_VOCAB, 7);
+  kit k = kit_open(path, "auto", 1, NULL);
+  otr_model_info info = {.struct_size = sizeof info};
+  ck_ok(otr_model_get_info(k.model, &info));
+  ck_assert_int_eq(info.window, WINDOW_ROWS);
+  otr_session *all = kit_session(k.model, ALL, PIECE), *small = kit_session(k.model, WINDOW_ROWS + PIECE + 256, PIECE);
+  for (int32_t at = 0; at < ALL; at += PIECE) {
+    ck_ok(otr_session_eval(all, ids + at, PIECE, NULL));
+    ck_ok(otr_session_slide(small, 0, PIECE));
+    ck_ok(otr_session_eval(small, ids + at, PIECE, NULL));
+    kit_same(otr_session_logits(all), otr_session_logits(small), ARCH_VOCAB, "behind the window");
+  }
+  otr_stats held[2] = {{.struct_size = sizeof *held}, {.struct_size = sizeof *held}};
+  ck_ok(otr_session_stats(all, &held[0]));
+  ck_ok(otr_session_stats(small, &held[1]));
+  ck_assert_uint_eq(held[0].kv_bytes / 8, held[1].kv_bytes / 3);
+  otr_session_destroy(all);
+  otr_session_destroy(small);
+  kit_close(&k);
+  kit_remove(path);
+}
+END_TEST
+
 /* Rows that an app gives would be those behind the projection. */
 START_TEST(projected_rows) {
   const arch_model model = {OPT, .block = "post", .embd = 12};
@@ -331,6 +360,7 @@ static void add(TCase *tests) {
   tcase_add_loop_test(tests, states, 0, N_VARIANTS);
   tcase_add_test(tests, override);
   tcase_add_test(tests, positions_end);
+  tcase_add_test(tests, window_in_constant_memory);
   tcase_add_test(tests, projected_rows);
   tcase_add_test(tests, long_sessions);
   tcase_add_loop_test(tests, refused, 0, (int)(sizeof refusals / sizeof refusals[0]));

@@ -206,7 +206,8 @@ otr_status otr_model_get_info(const otr_model *m, otr_model_info *out) {
                          .tied_head = c->tied_head,
                          .outliers = outliers_of(c->rule),
                          .converted = c->converted,
-                         .n_parameters = count_parameters(m->gguf)};
+                         .n_parameters = count_parameters(m->gguf),
+                         .window = c->window};
   count_weights(m, &info);
   if (!otr_info_write(out, &info, sizeof info))
     return otr_fail(OTR_STATUS_INVALID_ARGUMENT, "struct_size of otr_model_info is not set");

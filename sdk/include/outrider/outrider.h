@@ -341,6 +341,7 @@ typedef struct otr_model_info {
   uint64_t n_parameters;
   uint64_t token_weight_bytes; /**< weight bytes read for one decoded token, all of the layers and the head */
   uint64_t token_layer_macs;   /**< multiply-adds of the layers' linears for one token */
+  int32_t window;              /**< positions that a row attends to, its own one too; 0: all up to its own */
 } otr_model_info;
 /** @param[out] info struct_size set by the caller. @return OK or INVALID_ARGUMENT. @threads Any. */
 OTR_API otr_status otr_model_get_info(const otr_model *model, otr_model_info *info);
@@ -480,8 +481,11 @@ OTR_API otr_status otr_session_copy(otr_session *destination, const otr_session 
  *  least `room` positions can be appended. What stays keeps its absolute positions and rotations (RoPE): distances
  *  among the rows that stay are true, the dropped ones are never attended to again, and positions go on growing, beyond
  *  n_ctx (to at most 2^20) and at some time beyond what the model was trained for. The deeper layers' rows still carry
- *  what they read from the dropped ones.
- *  @return OK, CONTEXT_FULL (not enough to drop), INVALID_ARGUMENT. */
+ *  what they read from the dropped ones. Where attention has a window (otr_model_info.window), what lies behind it is
+ *  never read again: a session with n_ctx >= window + n + 256 that slides with keep 0 and room n before each eval of at
+ *  most n rows gives the bits of one that holds everything, in constant memory. Nothing is dropped unasked: truncate can
+ *  go back, and a state be saved, only where everything is still there.
+ *  @return OK, CONTEXT_FULL (not enough to drop), INVALID_ARGUMENT. @threads One thread a session. */
 OTR_API otr_status otr_session_slide(otr_session *session, int32_t keep, int32_t room);
 
 /** Asks a running eval of this session to stop at the next operation, or the next eval to not start. The eval returns
