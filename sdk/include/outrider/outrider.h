@@ -25,9 +25,9 @@
  * - "n" counts, "_bytes" sizes. Matrices are row-major; a shape such as [n, vocab] stands beside each pointer.
  *
  * ## Threads
- * A runtime and a model are safe from any thread. A session is used by one thread at a time, except
- * otr_session_cancel, which any thread may call. Evals on one runtime run one after another (others wait in turn):
- * one eval uses all its threads.
+ * A runtime, a model and metadata are safe from any thread. A session or a linear is used by one thread at a time,
+ * except otr_session_cancel, which any thread may call. Evals on one runtime run one after another (others wait in
+ * turn): one eval uses all its threads.
  *
  * ## After a failure of an eval
  * | status            | position of each session            | goes on?                                                |
@@ -197,7 +197,8 @@ OTR_API otr_status otr_runtime_create(const otr_runtime_params *params, otr_runt
  *  @threads Any, when no other call uses it. */
 OTR_API otr_status otr_runtime_destroy(otr_runtime *runtime);
 
-/** Describes the device in use. `info->struct_size` set by the caller. @threads Any. */
+/** Describes the device in use. @param[out] info struct_size set by the caller. @return OK or INVALID_ARGUMENT.
+ *  @threads Any. */
 OTR_API otr_status otr_runtime_device(const otr_runtime *runtime, otr_device_info *info);
 
 /** @return threads the runtime computes with. @threads Any. */
@@ -321,7 +322,7 @@ OTR_API otr_status otr_model_plan(otr_runtime *runtime, const otr_source *source
 OTR_API otr_status otr_model_open(otr_runtime *runtime, const otr_source *source, const otr_model_params *params,
                                   otr_model **out);
 
-/** otr_model_open of a path. */
+/** otr_model_open of a path (OTR_SOURCE_PATH), with the same results. @threads Any. */
 OTR_API otr_status otr_model_open_file(otr_runtime *runtime, const char *path, const otr_model_params *params,
                                        otr_model **out);
 
@@ -357,7 +358,8 @@ typedef struct otr_tensor_info {
 } otr_tensor_info;
 /** @return number of tensors in the file. @threads Any. */
 OTR_API int32_t otr_model_n_tensors(const otr_model *model);
-/** @param index 0 … n_tensors − 1. @param[out] info struct_size set by the caller. @return OK or INVALID_ARGUMENT. */
+/** @param index 0 … n_tensors − 1. @param[out] info struct_size set by the caller. @return OK or INVALID_ARGUMENT.
+ *  @threads Any. */
 OTR_API otr_status otr_model_tensor(const otr_model *model, int32_t index, otr_tensor_info *info);
 
 /* ---- metadata of a GGUF file, with or without a model ------------------------------------------------------------ */
@@ -434,7 +436,8 @@ OTR_API otr_status otr_session_eval(otr_session *session, const int32_t *tokens,
 
 /** The same for `n` rows that an app's own encoder made (vision, audio): they stand where the embedding's rows would,
  *  after its constant and position row; where the embedding is normed, before that. Models that project their embedding
- *  take none: UNSUPPORTED. @param rows [n, dim], finite. */
+ *  take none: UNSUPPORTED.
+ *  @param rows [n, dim], finite. @return else as otr_session_eval. @threads One thread a session. */
 OTR_API otr_status otr_session_eval_embeddings(otr_session *session, const float *rows, int32_t n, float *logits_all);
 
 /** One session's part of a joint pass. Exactly one of tokens and rows is set. */
@@ -451,16 +454,16 @@ typedef struct otr_eval_item {
  *  @return as otr_session_eval. @threads The caller owns all these sessions during the call. */
 OTR_API otr_status otr_eval_together(const otr_eval_item *items, int32_t n_items);
 
-/** @return [vocab] logits of the last evaluated row, valid until the session's next eval, load, copy or reset; NULL when
- *  there are none. Owned by the session. */
+/** @return [vocab] logits of the last evaluated row, owned by the session, valid until its next eval, truncate, load, copy
+ *  or reset; NULL when there are none. */
 OTR_API const float *otr_session_logits(const otr_session *session);
 
 /** @return number of logits a row has: the model's vocabulary. 0 for NULL. */
 OTR_API int32_t otr_session_vocab(const otr_session *session);
 
 /** Hidden states of the last pass (sessions made with keep_hidden): [n_layers + 1, n_rows, dim]: the input of each block
- *  and, last, what the output layer reads (after the final norm). @param[out] n_rows rows of that pass. NULL when there
- *  are none. */
+ *  and, last, what the output layer reads (after the final norm). Owned by the session, valid as the logits are.
+ *  @param[out] n_rows rows of that pass. @return NULL when there are none. */
 OTR_API const float *otr_session_hidden(const otr_session *session, int32_t *n_rows);
 
 /** @return the number of positions evaluated so far: the next row's position. */
@@ -475,7 +478,8 @@ OTR_API otr_status otr_session_truncate(otr_session *session, int32_t position);
 OTR_API void otr_session_reset(otr_session *session);
 /** Makes `destination` continue where `source` is, sharing its KV pages (copied only when one of them writes into a
  *  shared page). Both of one model; copies no KV and allocates nothing.
- *  @return OK, INVALID_ARGUMENT (different models, the same session), CONTEXT_FULL (destination is too small). */
+ *  @return OK, INVALID_ARGUMENT (different models, the same session; a model whose RoPE is another in long sessions, of
+ *  which one is long), CONTEXT_FULL (destination is too small). On failure nothing has changed. */
 OTR_API otr_status otr_session_copy(otr_session *destination, const otr_session *source);
 /** Drops the oldest whole pages of 256 positions after the first `keep` positions (rounded up to a page), so that at
  *  least `room` positions can be appended. What stays keeps its absolute positions and rotations (RoPE): distances
@@ -493,7 +497,8 @@ OTR_API otr_status otr_session_slide(otr_session *session, int32_t keep, int32_t
 OTR_API void otr_session_cancel(otr_session *session);
 
 /** Writes the session's state (KV, token ids, position; little-endian, checksummed) in pieces to `write`, which returns
- *  0 to go on. @return OK, IO (write refused), INVALID_ARGUMENT, UNSUPPORTED (after a slide), NO_MEMORY (one page and layer of KV is
+ *  0 to go on.
+ *  @return OK, IO (write refused), INVALID_ARGUMENT, UNSUPPORTED (after a slide), NO_MEMORY (one page and layer of KV is
  *  taken for the call, here and in load). */
 OTR_API otr_status otr_session_save(const otr_session *session,
                                     int32_t (*write)(void *user, const void *bytes, size_t n_bytes), void *user);
@@ -501,8 +506,9 @@ OTR_API otr_status otr_session_save(const otr_session *session,
 OTR_API uint64_t otr_session_state_bytes(const otr_session *session);
 /** Replaces the session's state by a saved one. On failure the session is reset.
  *  @param blob [n_bytes]
- *  @return OK, BAD_FORMAT (truncated, checksum), MISMATCH (another model, outlier rule, contract or KV type),
- *  CONTEXT_FULL. The logits are not part of a state: otr_session_logits is NULL until the next eval. */
+ *  @return OK, BAD_FORMAT (truncated, checksum), MISMATCH (another model, outlier rule, contract or KV type, or
+ *  a RoPE that is another in long sessions), CONTEXT_FULL, NO_MEMORY. The logits are not part of a state:
+ *  otr_session_logits is NULL until the next eval. */
 OTR_API otr_status otr_session_load(otr_session *session, const void *blob, size_t n_bytes);
 
 /** What a session has done since it was created or reset. */
@@ -569,7 +575,8 @@ OTR_API otr_status otr_linear_run(otr_linear *linear, float *y, const float *x, 
  *  @param columns [capacity] or NULL. @param[out] n how many there are. @return OK, BUFFER_TOO_SMALL, INVALID_ARGUMENT. */
 OTR_API otr_status otr_linear_outliers(const otr_linear *linear, int32_t row, int32_t *columns, int32_t capacity,
                                        int32_t *n);
-/** Quantized form of row `row` of the last run. @param q [k] or NULL @param[out] scale or NULL. */
+/** Quantized form of row `row` of the last run (as above). @param[out] q [k] or NULL @param[out] scale or NULL
+ *  @return OK, INVALID_ARGUMENT, or what the device fails with. */
 OTR_API otr_status otr_linear_quantized(const otr_linear *linear, int32_t row, int8_t *q, float *scale);
 
 #ifdef __cplusplus

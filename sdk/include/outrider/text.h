@@ -128,7 +128,8 @@ OTR_API void otr_decoder_destroy(otr_decoder *decoder);
 /** Takes one id. @param[out] text [n_bytes] what is complete now (maybe nothing), valid until the decoder's next call.
  *  @return OK or INVALID_ARGUMENT. */
 OTR_API otr_status otr_decoder_push(otr_decoder *decoder, int32_t id, const char **text, size_t *n_bytes);
-/** Ends the text: an unfinished character that was held back comes out as U+FFFD. The decoder is then as new. */
+/** Ends the text: an unfinished character that was held back comes out as U+FFFD. The decoder is then as new.
+ *  @param[out] text [n_bytes], valid until the decoder's next call */
 OTR_API void otr_decoder_finish(otr_decoder *decoder, const char **text, size_t *n_bytes);
 
 /* ---- chat templates ----------------------------------------------------------------------------------------------- */
