@@ -57,6 +57,7 @@ struct otr_prepared {
   char *scratch; /* [n_threads, scratch_stride] */
   size_t scratch_stride;
   void **page_base; /* [max_sequences, max_table] */
+  otr_columns *columns; /* of the linear at hand; NULL: its kernels want none */
   bool attends;     /* some operation reads or writes KV */
   const otr_step *step;
   int32_t at, n_chain; /* operations of the run being shared out */

@@ -273,6 +273,16 @@ static size_t scratch_bytes(const otr_cpu_device *device, const otr_program *pro
   return (most + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE + CACHE_LINE;
 }
 
+/** Bytes for the outlier features of any linear's input; 0: nobody wants them. */
+static size_t columns_bytes(const otr_cpu_device *device, const otr_program *program) {
+  int32_t k = 0;
+  for (int32_t i = 0; i < program->n_ops; i++) {
+    const otr_op *op = &program->ops[i];
+    if (op->code == OTR_OP_LINEAR && op->u.linear.k > k) k = op->u.linear.k;
+  }
+  return device->kernels->wants_columns && k > 0 ? sizeof(otr_columns) + (size_t)k : 0;
+}
+
 static bool attends(const otr_program *program) {
   for (int32_t i = 0; i < program->n_ops; i++)
     if (program->ops[i].code == OTR_OP_ROPE_KV || program->ops[i].code == OTR_OP_ATTENTION) return true;
@@ -289,6 +299,7 @@ static void prepared_destroy(otr_device *device, otr_prepared *p) {
   if (!p) return;
   size_t threads = (size_t)otr_parallel_threads(device->parallel);
   otr_memory *m = device->memory;
+  if (p->columns) otr_memory_give_array(m, p->columns, columns_bytes(p->device, &p->program), 1);
   otr_memory_give_array(m, p->block_first, (size_t)p->program.max_rows + 1, sizeof *p->block_first);
   otr_memory_give_array(m, p->page_base, table_entries(&p->program), sizeof *p->page_base);
   if (p->scratch) otr_memory_give_array(m, p->scratch, threads, p->scratch_stride);
@@ -314,7 +325,9 @@ static otr_status prepare(otr_device *base, const otr_program *given, otr_prepar
   /* Not cleared: each pass writes what it reads, and a page table's far end may never be touched. */
   p->page_base = otr_memory_take(base->memory, table_entries(program) * sizeof *p->page_base, 64);
   p->block_first = otr_memory_take_array(base->memory, (size_t)program->max_rows + 1, sizeof *p->block_first);
-  if (!p->ops || !p->workers || !p->scratch || !p->page_base || !p->block_first) {
+  size_t columns = columns_bytes(device, program);
+  if (columns > 0) p->columns = otr_memory_take_array(base->memory, columns, 1);
+  if (!p->ops || !p->workers || !p->scratch || !p->page_base || !p->block_first || (columns > 0 && !p->columns)) {
     prepared_destroy(base, p);
     return OTR_STATUS_NO_MEMORY;
   }
@@ -336,7 +349,8 @@ static void prepared_bytes(const otr_device *base, const otr_program *given, uin
   const otr_program filled = otr_program_filled(given), *program = &filled;
   *host = sizeof(otr_prepared) + (uint64_t)program->n_ops * sizeof(otr_host_op) +
           threads * (scratch_bytes((const otr_cpu_device *)base, program) + sizeof(otr_worker)) +
-          table_entries(program) * sizeof(void *) + ((uint64_t)program->max_rows + 1) * sizeof(int32_t);
+          table_entries(program) * sizeof(void *) + ((uint64_t)program->max_rows + 1) * sizeof(int32_t) +
+          columns_bytes((const otr_cpu_device *)base, program);
   *device_bytes = 0;
 }
 

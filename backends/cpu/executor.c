@@ -227,6 +227,7 @@ static void linear_outputs(const otr_prepared *p, const otr_host_op *h, otr_work
   float *y = h->part_out[part] + (size_t)r0 * stride;
   if (h->op->code == OTR_OP_LINEAR) {
     otr_quantized x = quantized_from(&h->quantized, r0);
+    x.columns = p->columns;
     kernels->linear(&w->found, y, stride, &x, weight, r1 - r0, n0, n1, w->scratch);
   } else {
     otr_rounded x = rounded_from(&h->rounded, r0);
@@ -351,6 +352,7 @@ static int32_t run_some(otr_prepared *p) {
   int32_t m = rows_of(op, p->step);
   p->n_chain = 1;
   if (op->code == OTR_OP_LINEAR || op->code == OTR_OP_LINEAR16) {
+    if (p->columns && op->code == OTR_OP_LINEAR) otr_quantized_columns(&p->ops[p->at].quantized, m, p->columns);
     if (m > 0) otr_parallel_run(parallel, linear_units(p, &op->u.linear, m), linear_task, p);
   } else if (op->code == OTR_OP_ATTENTION) {
     cut_blocks(p, p->device->kernels->attention_rows);

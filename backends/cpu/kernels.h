@@ -9,6 +9,7 @@
 #define OTR_CPU_KERNELS_H
 
 #include <stdalign.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -60,6 +61,14 @@ typedef struct otr_outlier_lanes {
   otr_outlier_place at[OTR_LANE_OUTLIERS][4]; /* [round][lane]; a lane without one in its pair's round: adds nothing */
 } otr_outlier_lanes;
 
+/** Features that are outliers of some row of a linear's input: mostly the same few. */
+#define OTR_COLUMNS 64
+typedef struct otr_columns {
+  int32_t n; /* -1: more than OTR_COLUMNS */
+  int32_t feature[OTR_COLUMNS];
+  uint8_t slot[]; /* [k] place in `feature` of a feature that is there, and of feature 0 some place */
+} otr_columns;
+
 /** What QUANTIZE makes of up to max_rows rows. q_stride = k rounded up to 64; q is zero from k to q_stride. */
 typedef struct otr_quantized {
   int32_t k, q_stride;
@@ -71,6 +80,7 @@ typedef struct otr_quantized {
   int32_t *out_index;/* [max_rows, k] O_i ascending; row i starts at i * k */
   float *out_value;  /* [max_rows, k] x16 as f32 */
   otr_outlier_lanes *lanes; /* [max_rows] made of the two by otr_quantized_group */
+  const otr_columns *columns; /* of all rows, for a linear that wants_columns; else NULL */
 } otr_quantized;
 
 /** What ROUND16 makes: x16 as f16 bits, zero from k to stride (k rounded up to 32). */
@@ -82,6 +92,9 @@ typedef struct otr_rounded {
 
 /** Fills lanes[row]: the last step of quantizing a row. */
 void otr_quantized_group(const otr_quantized *out, int32_t row);
+
+/** Lists the outlier features of rows [0, m). */
+void otr_quantized_columns(const otr_quantized *x, int32_t m, otr_columns *out);
 
 /** Bytes of the two layouts, and their views of a 64-byte aligned base. */
 size_t otr_quantized_bytes(int32_t max_rows, int32_t k);
@@ -131,6 +144,7 @@ typedef struct otr_cpu_kernels {
   void (*linear)(otr_found *found, float *y, size_t y_stride, const otr_quantized *x, const otr_host_weight *w, int32_t m,
                  int32_t n0, int32_t n1, void *scratch);
   size_t (*linear_scratch)(int32_t k);
+  bool wants_columns; /* `linear` reads x->columns: listed once for all of its workers and parts */
   void (*linear16)(otr_found *found, float *y, size_t y_stride, const otr_rounded *x, const otr_host_weight *w, int32_t m,
                    int32_t n0, int32_t n1, void *scratch);
   /** One row: n_heads heads of head_dim f32, rotated (n_rot > 0), tidied, to f16 bits. cos, sin: [n_rot / 2]. */

@@ -85,6 +85,24 @@ void otr_quantized_group(const otr_quantized *out, int32_t row) {
   even_lanes(l, count, 1);
 }
 
+void otr_quantized_columns(const otr_quantized *x, int32_t m, otr_columns *out) {
+  out->n = 0;
+  out->slot[0] = 0; /* unused places of the lanes name feature 0 */
+  for (int32_t i = 0; i < m; i++) {
+    const int32_t *f = x->out_index + (size_t)i * (size_t)x->k, *end = f + x->n_out[i];
+    for (; f < end; f++) {
+      int32_t slot = out->slot[*f]; /* of these rows, if the feature agrees */
+      if (slot < out->n && out->feature[slot] == *f) continue;
+      if (out->n == OTR_COLUMNS) {
+        out->n = -1;
+        return;
+      }
+      out->slot[*f] = (uint8_t)out->n;
+      out->feature[out->n++] = *f;
+    }
+  }
+}
+
 size_t otr_rounded_bytes(int32_t max_rows, int32_t k) {
   uint64_t end = 0;
   place(&end, (uint64_t)max_rows * rounded_up((size_t)k, 32) * 2);

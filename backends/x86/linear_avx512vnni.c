@@ -28,8 +28,7 @@ enum {
   TILE_ROWS = 6,      /* rows of x that share a load of the panel */
   STREAM_ROWS = 4,    /* most rows of x for which weights are streamed, not packed */
   STREAMS = 4,        /* places at which a weight is streamed */
-  STREAM_AHEAD = 1024, /* bytes that streamed weights are asked for ahead of their use */
-  COLUMNS = 64         /* most outlier features of the rows for which a panel's columns are made f32 */
+  STREAM_AHEAD = 1024  /* bytes that streamed weights are asked for ahead of their use */
 };
 
 typedef struct job {
@@ -42,10 +41,7 @@ typedef struct job {
   int32_t *acc;        /* [TILE_ROWS][WIDE], streaming [m][STREAMS][16] */
   float *scale, *bias; /* [WIDE] of the panel's outputs, 0 beyond the last */
   float *sum;          /* [4][WIDE] each lane's sum of a row's outliers */
-  float *column;       /* [COLUMNS][WIDE] weights of the features in `feature` */
-  uint8_t *slot;       /* [k] place of a feature in `feature`, if it is there */
-  int32_t n_columns;   /* -1: the rows have more features than COLUMNS */
-  int32_t feature[COLUMNS];
+  float *column;       /* [OTR_COLUMNS][WIDE] weights of the features in x->columns, if they are few */
   const uint8_t *ahead; /* weights to ask for while this panel is used */
   __m512i worst;        /* of otr_found */
 } job;
@@ -63,14 +59,9 @@ static int32_t most_picked(int32_t k) {
   return k / 8;
 }
 
-static size_t slot_bytes(int32_t k) {
-  return ((size_t)k + 63) & ~(size_t)63;
-}
-
 /* In the order of job's arrays. */
 size_t otr_linear_scratch_avx512vnni(int32_t k) {
-  return (TILE_ROWS + 2 + 4 + COLUMNS) * WIDE * sizeof(float) + slot_bytes(k) +
-         row_bytes(k) * (size_t)panel_width(k);
+  return (TILE_ROWS + 2 + 4 + OTR_COLUMNS) * WIDE * sizeof(float) + row_bytes(k) * (size_t)panel_width(k);
 }
 
 static void lay_out(job *j, void *scratch) {
@@ -79,8 +70,7 @@ static void lay_out(job *j, void *scratch) {
   j->bias = j->scale + WIDE;
   j->sum = j->bias + WIDE;
   j->column = j->sum + 4 * WIDE;
-  j->slot = (uint8_t *)(j->column + COLUMNS * WIDE);
-  j->panel = j->slot + slot_bytes(j->x->k);
+  j->panel = (uint8_t *)(j->column + OTR_COLUMNS * WIDE);
 }
 
 /* The first n of 16, for any n. */
@@ -307,28 +297,11 @@ INLINE __m512 any_weights(const job *j, int32_t f, int32_t n, int32_t n1, int32_
   return panel_weights(j->panel + ((size_t)(f >> 2) * (size_t)width + (size_t)c) * 4, _mm512_set1_epi32(1 << 8 * (f & 3)));
 }
 
-/* Which features are outliers of some row. */
-static void find_columns(job *j) {
-  j->n_columns = 0;
-  for (int32_t i = 0; i < j->m; i++) {
-    const int32_t *f = j->x->out_index + (size_t)i * (size_t)j->x->k, *end = f + j->x->n_out[i];
-    for (; f < end; f++) {
-      int32_t slot = j->slot[*f]; /* of this call, if the feature agrees */
-      if (slot < j->n_columns && j->feature[slot] == *f) continue;
-      if (j->n_columns == COLUMNS) {
-        j->n_columns = -1;
-        return;
-      }
-      j->slot[*f] = (uint8_t)j->n_columns;
-      j->feature[j->n_columns++] = *f;
-    }
-  }
-}
-
 static void make_columns(const job *j, int32_t n, int32_t n1, int32_t width) {
   float *to = j->column;
-  for (int32_t s = 0; s < j->n_columns; s++, to += WIDE)
-    for (int32_t c = 0; c < width; c += 16) _mm512_store_ps(to + c, any_weights(j, j->feature[s], n, n1, c, width));
+  const otr_columns *l = j->x->columns;
+  for (int32_t s = 0; s < l->n; s++, to += WIDE)
+    for (int32_t c = 0; c < width; c += 16) _mm512_store_ps(to + c, any_weights(j, l->feature[s], n, n1, c, width));
 }
 
 /* j->sum [4][WIDE] = the lanes' sums of row i's outliers, however many. */
@@ -356,7 +329,7 @@ static void sum_lanes(const job *j, int32_t i, int32_t n, int32_t n1, int32_t wi
 #define FROM_COLUMN(l, C)                                                       \
   {                                                                             \
     const __m512 x = _mm512_set1_ps(o->at[r][l].x);                                \
-    const float *column = j->column + (size_t)j->slot[o->at[r][l].feature] * WIDE; \
+    const float *column = j->column + (size_t)slot[o->at[r][l].feature] * WIDE; \
     COLS##C(LANE_COLUMN, l)                                                     \
   }
 #define FROM_PANEL(l, C)                                                                      \
@@ -394,6 +367,7 @@ static void sum_lanes(const job *j, int32_t i, int32_t n, int32_t n1, int32_t wi
     const __m512i abs = _mm512_set1_epi32(OTR_BITS_ABS), least = _mm512_set1_epi32(OTR_BITS_2M40); \
     const int32_t *acc = j->acc;                                                                   \
     const float *sum = j->sum;                                                                     \
+    const uint8_t *slot = j->x->columns->slot;                                                     \
     float *y = j->y + (size_t)i * j->y_stride + n;                                                 \
     __m512i worst = j->worst;                                                                      \
     COLS##C(LIVE, 0)                                                                               \
@@ -403,7 +377,7 @@ static void sum_lanes(const job *j, int32_t i, int32_t n, int32_t n1, int32_t wi
       if (j->x->n_out[i] > 0) {                                                                    \
         const otr_outlier_lanes *o = &j->x->lanes[i];                                              \
         COLS##C(LANE_ZERO, 0) COLS##C(LANE_ZERO, 1) COLS##C(LANE_ZERO, 2) COLS##C(LANE_ZERO, 3)    \
-        if (o->rounds[0] >= 0 && j->n_columns >= 0) {                                              \
+        if (o->rounds[0] >= 0 && j->x->columns->n >= 0) {                                              \
           ROUNDS(FROM_COLUMN, C)                                                                   \
         } else if (o->rounds[0] >= 0 && j->w->n_static == 0) {                                     \
           ROUNDS(FROM_PANEL, C)                                                                    \
@@ -447,7 +421,6 @@ static void linear_packed(job *j, int32_t n0, int32_t n1) {
   int32_t width = panel_width(j->w->k);
   const uint8_t *data = j->w->data;
   size_t row_stride = (size_t)j->w->row_stride;
-  find_columns(j);
   for (int32_t n = n0; n < n1; n += width) {
     pack(j, n, n1, width);
     take_scales(j, n, n1, width);
