@@ -1,20 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "vulkan_lower.h"
-
-#include <string.h>
-
 #include "numerics.h"
 #include "shaders/row.glsl"
-#include "shaders/step.glsl"
-#include "status.h"
 #include "vulkan_layout.h"
-
-enum {
-  OWN = VULKAN_OPERANDS, /* the first push word that is a shader's own; [0] and [1] of these are set by begin() */
-  ELEMENT_THREADS = 64,
-  ROW_THREADS = 256, /* most threads for one row */
-  WORD = 4
-};
+#include "vulkan_lowering.h"
 
 /* Threads of the lanes of a GEMV, outputs of a thread and rows done at a time: shaders/linear.glsl. */
 enum { LINEAR_THREADS = 64, LINEAR_OUTPUTS = 4, LINEAR_ROWS = 4, MOST_LANES = 32, LEAST_LANES = 4 };
@@ -23,83 +11,16 @@ enum { TILE = 64, TILE_THREADS = 256, TILE_SHARED_BYTES = 27 * 1024 };
 enum { LINEAR16_OUTPUTS = 8, LINEAR16_ROWS = 4 };
 enum { ROW_QUANTIZED = 5 }; /* the quantizer's first operand in row.comp */
 
-/* Scratch for attention's partial results beyond which rows take turns. */
-#define ATTENTION_SCRATCH_BYTES ((uint64_t)64 << 20)
-
 /* A driver without a GPU may end loops silently that go round more than 65,535 times in all: inputs of a thread that
- * does some rows, and features of a head times pages, that stay below. */
+ * does some rows, that stay below. */
 #define CPU_MOST_K 32768
-#define CPU_MOST_DIM_PAGES 2048
-
-typedef struct lowering {
-  const vulkan_lowering *l;
-  const otr_op *op;
-  vulkan_emit emit;
-  void *user;
-} lowering;
-
-static uint32_t ceil_div(uint64_t a, uint64_t b) {
-  return (uint32_t)((a + b - 1) / b);
-}
-
-static uint32_t max_rows_of(const lowering *w) {
-  const otr_program *p = w->l->program;
-  return (uint32_t)otr_rows_of(w->op->rows, p->max_rows, p->max_logits);
-}
 
 static uint32_t threads_of_row(const lowering *w, int32_t width) {
   const vulkan_caps *caps = w->l->caps;
   return caps->is_cpu || width < 1024 || caps->max_invocations < ROW_THREADS ? ELEMENT_THREADS : ROW_THREADS;
 }
 
-/** A dispatch of `shader` in both recordings, axis y over the op's rows, one group on the others. */
-static vulkan_dispatch begin(const lowering *w, vulkan_shader shader) {
-  bool logits = w->op->rows == OTR_ROWS_LOGITS;
-  vulkan_dispatch d = {.shader = shader, .phases = VULKAN_FEW_ROWS | VULKAN_MANY_ROWS};
-  for (int axis = 0; axis < 3; axis++) d.groups[axis] = (vulkan_axis){VULKAN_FIXED, 1};
-  d.groups[1].scale = logits ? VULKAN_LOGITS : VULKAN_ROWS;
-  d.push[OWN] = (uint32_t)(w->op->layer + 1);
-  d.push[OWN + 1] = logits ? STEP_N_LOGITS : STEP_N_ROWS;
-  return d;
-}
-
-static void add_operand(vulkan_dispatch *d, otr_ref ref, uint64_t bytes, bool writes) {
-  d->operand[d->n_operands++] = (vulkan_operand){ref, ref.buffer ? (bytes + WORD - 1) / WORD * WORD : 0, writes};
-}
-
-static void reads(vulkan_dispatch *d, otr_ref ref, uint64_t bytes) {
-  add_operand(d, ref, bytes, false);
-}
-
-static void writes(vulkan_dispatch *d, otr_ref ref, uint64_t bytes) {
-  add_operand(d, ref, bytes, true);
-}
-
 static const otr_ref absent;
-
-static otr_ref at(otr_ref ref, uint64_t bytes) {
-  if (ref.buffer) ref.offset += (size_t)bytes;
-  return ref;
-}
-
-static uint64_t floats(uint64_t rows, int32_t width) {
-  return rows * (uint64_t)width * sizeof(float);
-}
-
-static otr_status send(const lowering *w, const vulkan_dispatch *d) {
-  for (uint32_t i = 0; i < d->n_operands; i++) {
-    if (d->operand[i].bytes > w->l->caps->max_operand_bytes)
-      return otr_fail(OTR_STATUS_UNSUPPORTED,
-                      "%s: operand %u has %llu bytes, the device binds %llu at most (fewer rows at a time may help)",
-                      otr_op_name(w->op->code), i, (unsigned long long)d->operand[i].bytes,
-                      (unsigned long long)w->l->caps->max_operand_bytes);
-  }
-  for (int axis = 0; axis < 3; axis++) {
-    if (d->groups[axis].scale == VULKAN_FIXED && d->groups[axis].per > w->l->caps->max_groups[axis])
-      return otr_fail(OTR_STATUS_UNSUPPORTED, "%s: too many workgroups", otr_op_name(w->op->code));
-  }
-  return w->emit(w->user, d);
-}
 
 /* ---- values and rows --------------------------------------------------------------------------------------------- */
 
@@ -425,102 +346,12 @@ static otr_status lower_linear16(const lowering *w) {
   return OTR_STATUS_OK;
 }
 
-/* ---- attention --------------------------------------------------------------------------------------------------- */
-
-static uint32_t layer_words(const lowering *w, int32_t kv_layer) {
-  return (uint32_t)(vulkan_kv_layer_bytes(&w->l->program->kv) / WORD * (size_t)kv_layer);
-}
-
 static otr_status lower_rope_kv(const lowering *w) {
-  const otr_op_rope_kv *o = &w->op->u.rope_kv;
-  uint64_t rows = max_rows_of(w);
-  int32_t width = o->n_heads * o->head_dim, kv_width = o->n_kv_heads * o->head_dim;
-  vulkan_dispatch d = begin(w, VULKAN_SHADER_rope_kv);
-  writes(&d, o->q16, floats(rows, width));
-  reads(&d, o->q, floats(rows, width));
-  reads(&d, o->k, floats(rows, kv_width));
-  reads(&d, o->v, floats(rows, kv_width));
-  d.kv = VULKAN_KV_WRITES;
-  d.groups[0].per = ceil_div((uint64_t)(width + 2 * o->n_kv_heads * ((o->head_dim + 1) / 2)), ELEMENT_THREADS);
-  d.push[OWN + 2] = (uint32_t)o->n_heads;
-  d.push[OWN + 3] = (uint32_t)o->n_kv_heads;
-  d.push[OWN + 4] = (uint32_t)o->head_dim;
-  d.push[OWN + 5] = (uint32_t)o->n_rot / 2;
-  d.push[OWN + 6] = layer_words(w, o->kv_layer);
-  return send(w, &d);
-}
-
-/** Bytes of a row's partial results. */
-static uint64_t part_bytes(const otr_program *program, const otr_op_attention *o) {
-  return (uint64_t)o->n_heads * (uint64_t)program->max_pages * ((uint64_t)o->head_dim + 2) * sizeof(float);
-}
-
-/** Rows whose partial results the scratch holds at a time. */
-static uint32_t attention_rows(const vulkan_caps *caps, const otr_program *program, const otr_op_attention *o) {
-  uint64_t most = caps->max_operand_bytes < ATTENTION_SCRATCH_BYTES ? caps->max_operand_bytes : ATTENTION_SCRATCH_BYTES;
-  uint64_t rows = most / part_bytes(program, o);
-  if (rows > (uint64_t)program->max_rows) rows = (uint64_t)program->max_rows;
-  return rows > 0 ? (uint32_t)rows : 1;
-}
-
-/** Rows [first, end) in the recordings `phases`; `all`: these are all rows that a pass can have there. */
-static otr_status attend_rows(const lowering *w, uint32_t first, uint32_t end, bool all, uint32_t phases) {
-  const otr_op_attention *o = &w->op->u.attention;
-  const vulkan_caps *caps = w->l->caps;
-  uint64_t rows = max_rows_of(w), scratch = (uint64_t)(end - first) * part_bytes(w->l->program, o);
-  vulkan_dispatch d = begin(w, VULKAN_SHADER_attention);
-  if (!all) d.groups[1] = (vulkan_axis){VULKAN_FIXED, end - first};
-  d.groups[0].per = (uint32_t)o->n_heads;
-  d.phases = phases;
-  d.constant[0] = caps->is_cpu || caps->max_invocations < ROW_THREADS ? ELEMENT_THREADS : ROW_THREADS;
-  d.constant[1] = all;
-  d.constant[2] = o->slopes.buffer != NULL;
-  d.push[OWN + 2] = (uint32_t)o->n_heads;
-  d.push[OWN + 3] = (uint32_t)o->n_kv_heads;
-  d.push[OWN + 4] = (uint32_t)o->head_dim;
-  d.push[OWN + 5] = (uint32_t)o->window;
-  d.push[OWN + 6] = OTR_BITS(o->scale);
-  d.push[OWN + 7] = first;
-  d.push[OWN + 8] = end;
-  d.push[OWN + 9] = (uint32_t)w->l->program->max_pages;
-  d.push[OWN + 10] = layer_words(w, o->kv_layer);
-  vulkan_dispatch merge = d;
-  writes(&d, w->l->scratch, scratch);
-  reads(&d, o->q16, floats(rows, o->n_heads * o->head_dim));
-  reads(&d, o->slopes, floats(1, o->n_heads));
-  uint32_t pages = CPU_MOST_DIM_PAGES / (uint32_t)o->head_dim;
-  d.groups[2] = (vulkan_axis){VULKAN_CHUNKS, caps->is_cpu && pages > 0 ? pages : 1};
-  d.kv = VULKAN_KV_READS;
-  OTR_TRY(send(w, &d));
-  merge.shader = VULKAN_SHADER_attention_merge;
-  reads(&merge, w->l->scratch, scratch);
-  writes(&merge, o->out, floats(rows, o->n_heads * o->head_dim));
-  return send(w, &merge);
-}
-
-static otr_status attend_in_turns(const lowering *w, uint32_t rows, uint32_t at_a_time, uint32_t phases) {
-  if (rows <= at_a_time) return attend_rows(w, 0, rows, true, phases);
-  for (uint32_t first = 0; first < rows; first += at_a_time)
-    OTR_TRY(attend_rows(w, first, first + at_a_time < rows ? first + at_a_time : rows, false, phases));
-  return OTR_STATUS_OK;
+  return vulkan_lower_rope_kv(w);
 }
 
 static otr_status lower_attention(const lowering *w) {
-  uint32_t rows = max_rows_of(w), at_a_time = attention_rows(w->l->caps, w->l->program, &w->op->u.attention);
-  if (rows <= at_a_time) return attend_rows(w, 0, rows, true, VULKAN_FEW_ROWS | VULKAN_MANY_ROWS);
-  OTR_TRY(attend_in_turns(w, rows < VULKAN_FEW ? rows : VULKAN_FEW, at_a_time, VULKAN_FEW_ROWS));
-  return attend_in_turns(w, rows, at_a_time, VULKAN_MANY_ROWS);
-}
-
-size_t vulkan_scratch_bytes(const vulkan_caps *caps, const otr_program *program) {
-  uint64_t most = 0;
-  for (int32_t i = 0; i < program->n_ops; i++) {
-    if (program->ops[i].code != OTR_OP_ATTENTION) continue;
-    const otr_op_attention *o = &program->ops[i].u.attention;
-    uint64_t bytes = attention_rows(caps, program, o) * part_bytes(program, o);
-    if (bytes > most) most = bytes;
-  }
-  return (size_t)most;
+  return vulkan_lower_attention(w);
 }
 
 /* ---- all --------------------------------------------------------------------------------------------------------- */

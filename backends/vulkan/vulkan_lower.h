@@ -54,7 +54,6 @@ typedef enum vulkan_scale {
   VULKAN_FIXED,  /* per */
   VULKAN_ROWS,   /* ceil(step.n_rows / per) */
   VULKAN_LOGITS, /* ceil(step.n_logits / per) */
-  VULKAN_BLOCKS, /* blocks of rows of one sequence (shaders/step.glsl), ceil(n_blocks / per) */
   VULKAN_CHUNKS  /* pages of the sequence that has most, ceil(n_chunks / per); at most program.max_pages */
 } vulkan_scale;
 

@@ -66,7 +66,6 @@ static bool lay_out(otr_prepared *p, int32_t n_entries) {
   a->row = words(&at, 2 * rows);
   a->row_page = words(&at, p->attends ? 2 * rows : 0);
   a->logits_row = words(&at, (uint64_t)g->max_logits);
-  a->block = words(&at, 2 * rows);
   a->n_pages = words(&at, sequences);
   a->page = words(&at, sequences * (uint64_t)g->max_pages * 4);
   a->rope_cos = words(&at, rows * (uint64_t)p->half_rot);
@@ -90,7 +89,6 @@ static void write_head(otr_prepared *p) {
   step[STEP_ROW] = a->row;
   step[STEP_ROW_PAGE] = a->row_page;
   step[STEP_LOGITS_ROW] = a->logits_row;
-  step[STEP_BLOCK] = a->block;
   step[STEP_N_PAGES] = a->n_pages;
   step[STEP_PAGE] = a->page;
   step[STEP_ROPE_COS] = a->rope_cos;

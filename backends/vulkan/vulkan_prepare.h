@@ -37,7 +37,7 @@ typedef struct vulkan_window {
 
 /** Places of the step block's arrays, in words, and of what follows it in the control buffer, in bytes. */
 typedef struct vulkan_places {
-  uint32_t token, row, row_page, logits_row, block, n_pages, page, rope_cos, rope_sin, embedding;
+  uint32_t token, row, row_page, logits_row, n_pages, page, rope_cos, rope_sin, embedding;
   size_t step_bytes, found, arguments, bytes;
 } vulkan_places;
 

@@ -52,7 +52,11 @@ static otr_status find_window(otr_prepared *p, otr_page page, size_t page_bytes,
     return OTR_STATUS_OK;
   }
   if (!unused)
-    return otr_fail(OTR_STATUS_UNSUPPORTED, "a pass over KV pages in more than %d pieces of memory", VULKAN_KV_WINDOWS);
+    return otr_fail(
+        OTR_STATUS_UNSUPPORTED,
+        "a pass over KV pages in more than %d pieces of memory of %zu MiB, what a shader of this device sees "
+        "at once: fewer sessions together, or a shorter context",
+        VULKAN_KV_WINDOWS, limit >> 20);
   size_t left = block->bytes - base;
   *unused = (vulkan_window){block->serial, block->buffer, base, left < limit ? left : limit, true};
   p->recorded = false;
@@ -69,18 +73,6 @@ static uint32_t *words_at(const otr_prepared *p, uint32_t place) {
 
 static void put_words(const otr_prepared *p, uint32_t place, const void *source, size_t n) {
   if (source && n > 0) memcpy(words_at(p, place), source, n * sizeof(uint32_t));
-}
-
-/** Runs of rows of one sequence, for attention; rows without one need not say whose they are. */
-static uint32_t cut_blocks(const otr_prepared *p, const otr_step *s) {
-  uint32_t *to = words_at(p, p->at.block), n = 0;
-  for (int32_t i = 0, end; p->attends && i < s->n_rows; i = end, n++) {
-    for (end = i + 1; end < s->n_rows && end - i < STEP_BLOCK_ROWS && s->row[end].sequence == s->row[i].sequence;)
-      end++;
-    to[2 * n] = (uint32_t)i;
-    to[2 * n + 1] = (uint32_t)(end - i);
-  }
-  return n;
 }
 
 /** Lists the pages of the sequence that row `last` ends. */
@@ -140,8 +132,6 @@ static uint32_t groups_of(const vulkan_axis *axis, const vulkan_counts *c) {
       return (c->rows + n - 1) / n;
     case VULKAN_LOGITS:
       return (c->logits + n - 1) / n;
-    case VULKAN_BLOCKS:
-      return (c->blocks + n - 1) / n;
     case VULKAN_CHUNKS:
       return (c->chunks + n - 1) / n;
   }
@@ -183,11 +173,9 @@ otr_status vulkan_step_write(otr_prepared *p, const otr_step *s) {
   put_words(p, p->at.rope_cos, s->rope_cos, rows * (size_t)p->half_rot);
   put_words(p, p->at.rope_sin, s->rope_sin, rows * (size_t)p->half_rot);
   put_words(p, p->at.embedding, s->embedding, rows * (size_t)p->embed_width);
-  c.blocks = cut_blocks(p, s);
   uint32_t *head = words_at(p, 0);
   head[STEP_N_ROWS] = c.rows;
   head[STEP_N_LOGITS] = c.logits;
-  head[STEP_N_BLOCKS] = c.blocks;
   head[STEP_N_CHUNKS] = c.chunks;
   count_groups(p, &c);
   const uint32_t found[FOUND_WORDS] = {[FOUND_LAYER] = FOUND_NO_LAYER};

@@ -7,7 +7,7 @@
 
 /** What numbers of workgroups follow. */
 typedef struct vulkan_counts {
-  uint32_t rows, logits, blocks, chunks;
+  uint32_t rows, logits, chunks;
 } vulkan_counts;
 
 /** Writes the step block, an empty found block and all group counts; binds new KV buffers and records anew where there

@@ -242,7 +242,7 @@ START_TEST(decoding_makes_nothing) {
   ck_assert_int_eq(shim->sets_written, sets);
   ck_assert_int_eq(shim->buffers_recorded, recorded);
   ck_assert_uint_eq(after.n_submissions - before.n_submissions, 8);
-  ck_assert_uint_le(after.n_dispatches - before.n_dispatches, 8 * (2 * 20 + 10)); /* two layers */
+  ck_assert_uint_le(after.n_dispatches - before.n_dispatches, 8 * (2 * 14 + 5)); /* two layers */
   otr_session_destroy(s);
   otr_model_close(model);
   ck_ok(otr_runtime_destroy(runtime));
