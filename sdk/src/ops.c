@@ -51,7 +51,7 @@ static bool adds_to(const otr_op *op, const otr_op_norm *norm) {
 
 int32_t otr_row_sequence_at(const otr_op *op, int32_t n_left, otr_row_sequence *out) {
   int32_t last = op->code == OTR_OP_ADD ? 2 : 1;
-  *out = (otr_row_sequence){NULL};
+  *out = (otr_row_sequence){0};
   if (n_left <= last) return 0;
   for (int32_t i = 1; i <= last; i++)
     if (op[i].rows != op->rows) return 0;
