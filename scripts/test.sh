@@ -49,10 +49,10 @@ build_and_run fuzz fuzz_targets -R ^fuzz_
 # 64-bit Arm, run by qemu as a CPU with SDOT and as one with SMMLA: the harness compares every variant that it has. Left
 # out: what takes minutes under an emulator, above all tests of devices that have no part that differs there. Of the rest
 # what is long and the same for each variant runs once.
-slow='.*_far|test_(cuda|vulkan|numerics_gpu).*|test_(hf_mutants|memory|positions|split)'
+slow='.*_far|test_(cuda|vulkan|numerics_gpu).*|test_(hf_models|hf_mutants|memory|positions|split)'
 export OUTRIDER_TEST_FEW_DEVICES=1
 if build aarch64-linux-gnu all -DOUTRIDER_WERROR=ON; then
-  QEMU_CPU=cortex-a76 run aarch64-linux-gnu -L quick -E "^($slow|installed_sdk|test_architectures|test_hf_models)\$"
+  QEMU_CPU=cortex-a76 run aarch64-linux-gnu -L quick -E "^($slow|installed_sdk|test_architectures)\$"
   QEMU_CPU=max run aarch64-linux-gnu -L quick -E "^($slow|installed_sdk|test_tokenizer|test_sampler|test_generate)\$"
   # What an app's maker gets: the installed SDK, the examples and the runtime's share, cross-compiled.
   run aarch64-linux-gnu -R '^(installed_sdk|examples|app_share|android_toolchain)$'
