@@ -97,7 +97,7 @@ typedef struct vulkan_device {
   VkCommandPool transfer_pool;
   VkCommandBuffer transfer;
   VkFence transfer_fence;
-  otr_buffer *dummy; /* bound for absent operands */
+  otr_buffer *dummy; /* bound for KV windows that are not there */
 
   bool holds_instance;
   vulkan_mirror mirror;

@@ -119,30 +119,33 @@ static otr_status lower_all(const otr_prepared *p, int32_t *at, vulkan_emit emit
   return OTR_STATUS_OK;
 }
 
-static VkDescriptorBufferInfo bind_operand(vulkan_device *d, vulkan_entry *e, uint32_t index, const vulkan_operand *o) {
-  const otr_buffer *buffer = o->ref.buffer ? o->ref.buffer : d->dummy;
+static VkDescriptorBufferInfo bind_operand(vulkan_entry *e, uint32_t index, const vulkan_operand *o) {
+  const otr_buffer *buffer = o->ref.buffer;
   const vulkan_block *block = buffer->block;
-  size_t at = buffer->offset + (o->ref.buffer ? o->ref.offset : 0);
-  size_t begin = at / VULKAN_ALIGN * VULKAN_ALIGN, end = o->ref.buffer ? at + (size_t)o->bytes : at + VULKAN_ALIGN;
+  size_t at = buffer->offset + o->ref.offset;
+  size_t begin = at / VULKAN_ALIGN * VULKAN_ALIGN, end = at + (size_t)o->bytes;
   /* Lowered for max_rows: a caller that never has so many may have less memory. */
   if (end > buffer->offset + buffer->bytes) end = buffer->offset + buffer->bytes;
   size_t whole = (end + 15) / 16 * 16; /* shaders read words and vectors of them */
   if (whole > block->bytes) whole = block->bytes;
   e->push[index] = (uint32_t)(at - begin);
-  if (o->ref.buffer) e->range[e->n_ranges++] = (vulkan_range){block->serial, at, end, o->writes};
+  e->range[e->n_ranges++] = (vulkan_range){block->serial, at, end, o->writes};
   return (VkDescriptorBufferInfo){block->buffer, begin, whole - begin};
 }
 
 static void write_set(otr_prepared *p, vulkan_entry *e, const vulkan_dispatch *dispatch) {
   vulkan_device *d = p->device;
-  const vulkan_operand absent = {.ref = {NULL, 0}};
   const otr_buffer *c = p->control;
   VkDescriptorBufferInfo infos[VULKAN_OPERANDS + 2] = {
       {c->block->buffer, c->offset, p->at.step_bytes},
       {c->block->buffer, c->offset + p->at.found, FOUND_WORDS * sizeof(uint32_t)},
   };
-  for (uint32_t i = 0; i < VULKAN_OPERANDS; i++)
-    infos[2 + i] = bind_operand(d, e, i, i < dispatch->n_operands ? &dispatch->operand[i] : &absent);
+  /* The first operand is always there. It stands in for those that are not, which a shader's text names but its
+   * constants leave alone: what the text does to them is then no other dispatch's concern. */
+  for (uint32_t i = 0; i < VULKAN_OPERANDS; i++) {
+    bool is_there = i < dispatch->n_operands && dispatch->operand[i].ref.buffer;
+    infos[2 + i] = is_there ? bind_operand(e, i, &dispatch->operand[i]) : infos[2];
+  }
   VkWriteDescriptorSet write = {.sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET,
                                 .dstSet = e->set,
                                 .descriptorCount = VULKAN_OPERANDS + 2,
