@@ -72,7 +72,7 @@ share() {
   part norms '^(otr_norm|norm_|row_s)'
   part quantizer '^(otr_quantize|quantize_|find_out|round_|outlier_bound)'
   part "RoPE and KV" '^(otr_rope|rope_|put_keys)'
-  part attention '^(otr_attention|attend|panel|page_|score|value_|weigh|merge|scale_sc|widen|make_|block_of|visible)'
+  part attention '^(otr_attention|attend|page_|lane_|sort_by|score|value_|weigh|merge|scale_sc|widen|block_of|visible)'
   part activations '^(otr_glu|otr_act|activate)'
   part sums '^(otr_add)'
   judge "$text: share of the linears, %" "$(awk -v a="$linears" -v b="$all" 'BEGIN {printf "%.1f", 100 * a / b}')" at-least 85

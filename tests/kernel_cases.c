@@ -86,6 +86,33 @@ static const otr_case chosen[] = {
      .n_rot = 0,
      .position = 0,
      .n_sequences = 2},
+    /* more columns than a tile of the widest vectors, and some left over; two pages */
+    {.code = OTR_OP_ATTENTION,
+     .values = OTR_VALUES_PLAIN,
+     .m = 50,
+     .n_heads = 5,
+     .n_kv_heads = 1,
+     .head_dim = 80,
+     .n_rot = 80,
+     .position = 200},
+    /* as many query rows as are still read from the page, and one more */
+    {.code = OTR_OP_ATTENTION,
+     .values = OTR_VALUES_PLAIN,
+     .m = 1,
+     .n_heads = 16,
+     .n_kv_heads = 2,
+     .head_dim = 64,
+     .n_rot = 64,
+     .position = 300},
+    {.code = OTR_OP_ATTENTION,
+     .values = OTR_VALUES_PLAIN,
+     .m = 3,
+     .n_heads = 3,
+     .n_kv_heads = 1,
+     .head_dim = 40,
+     .n_rot = 40,
+     .position = 77,
+     .window = 33},
 };
 
 int chosen_cases(otr_op_code code) {

@@ -197,6 +197,7 @@ typedef struct tv {
 } tv;
 #define TILE_ROWS 3
 #define TILE_WIDTH 8
+#define LANE_WIDTH 16
 #define TILE_LIST(X) X(1) X(2) X(3)
 VEC_FN tv tv_zero(void) { return (tv){vdupq_n_f32(0.0f), vdupq_n_f32(0.0f)}; }
 VEC_FN tv tv_load(const float *p) { return (tv){vld1q_f32(p), vld1q_f32(p + 4)}; }

@@ -8,8 +8,12 @@
 
 #if defined(__clang__)
 #define VEC_UNROLL _Pragma("unroll")
+#define VEC_ROLLED _Pragma("nounroll")
+#define VEC_ONE_COPY static __attribute__((noinline))
 #else
 #define VEC_UNROLL _Pragma("GCC unroll 8")
+#define VEC_ROLLED _Pragma("GCC unroll 1")
+#define VEC_ONE_COPY static __attribute__((noinline, noclone)) /* one for every caller: it is long */
 #endif
 
 VEC_FN vi vi_constant(uint32_t bits) {

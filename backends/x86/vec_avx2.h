@@ -146,6 +146,7 @@ VEC_FN void vf_store_f16_part(uint16_t *p, __m256i h, int n) {
 typedef __m256 tv;
 #define TILE_ROWS 3
 #define TILE_WIDTH 8
+#define LANE_WIDTH 16
 #define TILE_LIST(X) X(1) X(2) X(3)
 VEC_FN tv tv_zero(void) { return _mm256_setzero_ps(); }
 VEC_FN tv tv_load(const float *p) { return _mm256_loadu_ps(p); }

@@ -89,6 +89,7 @@ VEC_FN void vf_store_f16_part(uint16_t *p, __m256i h, int n) { _mm256_mask_store
 typedef __m512 tv;
 #define TILE_ROWS 6
 #define TILE_WIDTH 16
+#define LANE_WIDTH 64
 #define TILE_LIST(X) X(1) X(2) X(3) X(4) X(5) X(6)
 VEC_FN tv tv_zero(void) { return _mm512_setzero_ps(); }
 VEC_FN tv tv_load(const float *p) { return _mm512_loadu_ps(p); }
