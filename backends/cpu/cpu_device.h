@@ -42,11 +42,13 @@ typedef struct otr_worker {
   char *scratch;
 } otr_worker;
 
-/** How the outputs of a linear are shared out: `whole` blocks in `units` tasks, each for all rows; then, block by
- * block, `pieces` tasks for a part of the rows each. */
+/** How the outputs of a linear are shared out: `whole` blocks in `units` tasks, each for all rows, the first `n_long`
+ * of them of `long_blocks`, the others of `short_blocks` (the last may have fewer); then, block by block, `pieces`
+ * tasks for a part of the rows each. */
 typedef struct otr_linear_share {
   int32_t block; /* outputs of a block */
-  int32_t whole, units, pieces;
+  int32_t whole, units, n_long, long_blocks, short_blocks;
+  int32_t pieces;
 } otr_linear_share;
 
 struct otr_prepared {

@@ -255,10 +255,11 @@ static void linear_task(void *context, int32_t index, int32_t worker) {
   const otr_host_op *h = &p->ops[p->at];
   const otr_linear_share *s = &p->share;
   int32_t m = rows_of(h->op, p->step);
-  if (index < s->units) {
-    int32_t begin = (int32_t)((int64_t)index * s->whole / s->units);
-    int32_t end = (int32_t)((int64_t)(index + 1) * s->whole / s->units);
-    linear_blocks(p, h, w, begin, end, 0, m);
+  if (index < s->n_long) {
+    linear_blocks(p, h, w, index * s->long_blocks, (index + 1) * s->long_blocks, 0, m);
+  } else if (index < s->units) {
+    int32_t begin = s->n_long * s->long_blocks + (index - s->n_long) * s->short_blocks;
+    linear_blocks(p, h, w, begin, begin + s->short_blocks < s->whole ? begin + s->short_blocks : s->whole, 0, m);
   } else {
     int32_t rest = index - s->units, block = s->whole + rest / s->pieces, piece = rest % s->pieces;
     linear_blocks(p, h, w, block, block + 1, (int32_t)((int64_t)m * piece / s->pieces),
@@ -268,20 +269,24 @@ static void linear_task(void *context, int32_t index, int32_t worker) {
   otr_float_mode_leave(mode);
 }
 
-/** Shares a linear out so that workers end together. Few rows: weights stream, and a unit is some rows of them. Many
- *  rows: a unit is one panel; panels left over when each worker has had its share are cut by rows of x. */
+/** Shares a linear out so that workers end together. Few rows: weights stream, and a stream's beginning costs; each
+ * worker has one long task, and an eighth is left to those that are done first. Many rows: a task is one panel; panels
+ * left over when each worker has had its share are cut by rows of x. @return tasks. */
 static int32_t linear_units(otr_prepared *p, const otr_op_linear *o, int32_t m) {
   int32_t threads = otr_parallel_threads(p->device->base.parallel), blocks = 0;
-  otr_linear_share *s = &p->share;
   bool streams = m < 8;
-  s->block = streams ? OTR_STREAM_BLOCK : OTR_OUTPUT_BLOCK;
-  for (int32_t i = 0; i < o->n_parts; i++) blocks += (o->part[i].w.n + s->block - 1) / s->block;
+  otr_linear_share s = {.block = streams ? OTR_STREAM_BLOCK : OTR_OUTPUT_BLOCK, .short_blocks = 1, .pieces = threads};
+  for (int32_t i = 0; i < o->n_parts; i++) blocks += (o->part[i].w.n + s.block - 1) / s.block;
   int32_t rest = !streams && threads > 1 && m >= 16 * threads ? blocks % threads : 0;
-  s->whole = blocks - rest;
-  s->pieces = threads;
-  s->units = threads == 1 ? 1 : streams ? 2 * threads : s->whole;
-  if (s->units > s->whole) s->units = s->whole;
-  return s->units + rest * s->pieces;
+  s.whole = blocks - rest;
+  if (threads == 1 || streams) {
+    s.long_blocks = threads == 1 ? s.whole : (int32_t)((int64_t)s.whole * 7 / (8 * threads));
+    s.n_long = s.long_blocks > 0 ? threads : 0;
+    if (s.whole > 8 * threads) s.short_blocks = s.whole / (8 * threads);
+  }
+  s.units = s.n_long + (s.whole - s.n_long * s.long_blocks + s.short_blocks - 1) / s.short_blocks;
+  p->share = s;
+  return s.units + rest * s.pieces;
 }
 
 /* ---- submit: attention ------------------------------------------------------------------------------------------- */
