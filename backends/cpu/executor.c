@@ -289,6 +289,28 @@ static int32_t linear_units(otr_prepared *p, const otr_op_linear *o, int32_t m) 
   return s.units + rest * s.pieces;
 }
 
+/** While one worker does operation p->at and what goes with it, the others ask for the weights that they will stream
+ * when linear `i` comes: their long tasks, which they mostly get in this order. */
+static void ask_ahead(otr_prepared *p, int32_t i) {
+  const otr_host_op *h = &p->ops[i];
+  int32_t streams = p->device->kernels->streams, threads = otr_parallel_threads(p->device->base.parallel);
+  if (streams == 0 || threads == 1 || i == p->program.n_ops || h->op->code != OTR_OP_LINEAR) return;
+  int32_t m = rows_of(h->op, p->step);
+  if (m > OTR_STREAM_ROWS) return;
+  linear_units(p, &h->op->u.linear, m);
+  int32_t size = p->share.block, blocks = p->share.long_blocks;
+  for (int32_t w = 1; w < threads; w++) {
+    const void *place[OTR_PLACES] = {NULL};
+    int32_t part = 0, begin = w * blocks, n; /* the part that the task begins in, and the block there */
+    for (; (n = h->weight[part].n) <= begin * size; part++) begin -= (n + size - 1) / size;
+    int32_t n0 = begin * size, n1 = n - n0 < blocks * size ? n : n0 + blocks * size;
+    int32_t step = (n1 - n0 + streams * size - 1) / (streams * size) * size;
+    for (int32_t s = 0; s < streams && n0 + s * step < n1; s++)
+      place[s] = (const char *)h->weight[part].data + (size_t)(n0 + s * step) * (size_t)h->weight[part].row_stride;
+    otr_parallel_ahead(p->device->base.parallel, w, place);
+  }
+}
+
 /* ---- submit: attention ------------------------------------------------------------------------------------------- */
 
 /** Cuts the rows into blocks of one sequence, at most `rows` long. */
@@ -370,6 +392,7 @@ static int32_t run_some(otr_prepared *p) {
     while (!p->device->base.trace && p->at + p->n_chain < p->program.n_ops &&
            is_row_wise(p->ops[p->at + p->n_chain].op) && p->ops[p->at + p->n_chain].op->rows == op->rows)
       p->n_chain++;
+    ask_ahead(p, p->at + p->n_chain);
     otr_parallel_run(parallel, (m + OTR_ROW_BLOCK - 1) / OTR_ROW_BLOCK, chain_task, p);
   }
   return p->n_chain;

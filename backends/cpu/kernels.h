@@ -129,6 +129,8 @@ typedef struct otr_attend {
   int32_t kv_layer;
 } otr_attend;
 
+#define OTR_STREAM_ROWS 4 /* of x: for more, weights are worth laying out anew */
+
 /* name, result, parameters */
 typedef struct otr_cpu_kernels {
   const char *isa;
@@ -144,6 +146,9 @@ typedef struct otr_cpu_kernels {
   void (*linear)(otr_found *found, float *y, size_t y_stride, const otr_quantized *x, const otr_host_weight *w, int32_t m,
                  int32_t n0, int32_t n1, void *scratch);
   size_t (*linear_scratch)(int32_t k);
+  /** Places at which `linear` reads the weights for up to OTR_STREAM_ROWS rows at once: so many parts of its outputs, in
+   *  blocks of 16. 0: nothing is asked for ahead of it. At most OTR_PLACES. */
+  int32_t streams;
   bool wants_columns; /* `linear` reads x->columns: listed once for all of its workers and parts */
   void (*linear16)(otr_found *found, float *y, size_t y_stride, const otr_rounded *x, const otr_host_weight *w, int32_t m,
                    int32_t n0, int32_t n1, void *scratch);

@@ -22,13 +22,13 @@
 #endif
 
 enum {
-  WIDE = 64,          /* outputs of a panel */
-  NARROW = 32,        /* the same where k is large, so that the panel stays in L2 */
-  WIDE_MAX_K = 8192,  /* most inputs of a wide panel */
-  TILE_ROWS = 6,      /* rows of x that share a load of the panel */
-  STREAM_ROWS = 4,    /* most rows of x for which weights are streamed, not packed */
-  STREAMS = 4,        /* places at which a weight is streamed */
-  STREAM_AHEAD = 1024  /* bytes that streamed weights are asked for ahead of their use */
+  WIDE = 64,                     /* outputs of a panel */
+  NARROW = 32,                   /* the same where k is large, so that the panel stays in L2 */
+  WIDE_MAX_K = 8192,             /* most inputs of a wide panel */
+  TILE_ROWS = 6,                 /* rows of x that share a load of the panel */
+  STREAM_ROWS = OTR_STREAM_ROWS, /* most rows of x for which weights are streamed, not packed */
+  STREAMS = OTR_STREAMS_AVX512,  /* places at which a weight is streamed */
+  STREAM_AHEAD = 1024            /* bytes that streamed weights are asked for ahead of their use */
 };
 
 typedef struct job {

@@ -10,6 +10,8 @@
 
 #include "kernels.h"
 
+#define OTR_STREAMS_AVX512 4 /* otr_cpu_kernels.streams */
+
 #define OTR_LINEAR_X86(isa)                                                                                            \
   void otr_linear_##isa(otr_found *found, float *y, size_t y_stride, const otr_quantized *x, const otr_host_weight *w, \
                         int32_t m, int32_t n0, int32_t n1, void *scratch);                                             \

@@ -5,26 +5,27 @@
 #include "linear_x86.h"
 #include "rows.h"
 
-#define KERNELS(isa_text, linears, linears16, rows, columns)                                                        \
-  {                                                                                                                 \
-    .isa = isa_text, .norm = otr_norm_##rows, .quantize = otr_quantize_##rows, .round16 = otr_round16_##rows,       \
-    .linear = otr_linear_##linears, .linear_scratch = otr_linear_scratch_##linears, .wants_columns = (columns),     \
-    .linear16 = otr_linear16_##linears16, .rope = otr_rope_##rows, .attention = otr_attention_##rows,               \
-    .attention_scratch = otr_attention_scratch_##rows, .attention_rows = OTR_ATTENTION_ROWS, .glu = otr_glu_##rows, \
-    .act = otr_act_##rows, .add = otr_add_##rows                                                                    \
+#define KERNELS(isa_text, linears, linears16, rows, columns, places)                                            \
+  {                                                                                                             \
+    .isa = isa_text, .norm = otr_norm_##rows, .quantize = otr_quantize_##rows, .round16 = otr_round16_##rows,   \
+    .linear = otr_linear_##linears, .linear_scratch = otr_linear_scratch_##linears, .wants_columns = (columns), \
+    .streams = (places), .linear16 = otr_linear16_##linears16, .rope = otr_rope_##rows,                         \
+    .attention = otr_attention_##rows, .attention_scratch = otr_attention_scratch_##rows,                       \
+    .attention_rows = OTR_ATTENTION_ROWS, .glu = otr_glu_##rows, .act = otr_act_##rows, .add = otr_add_##rows   \
   }
 
 #define NEEDS_AVX2 (OTR_X86_OS_AVX | OTR_X86_AVX2 | OTR_X86_FMA | OTR_X86_F16C)
 #define NEEDS_AVX512_VNNI (NEEDS_AVX2 | OTR_X86_OS_AVX512 | OTR_X86_AVX512 | OTR_X86_AVX512_VNNI)
 
 static const otr_cpu_isa devices[] = {
-    {"x86:avx512vnni", NEEDS_AVX512_VNNI, 1, KERNELS("AVX-512 VNNI", avx512vnni, avx512vnni, avx512, true)},
-    {"x86:avxvnni", NEEDS_AVX2 | OTR_X86_AVX_VNNI, 1, KERNELS("AVX2, AVX-VNNI", avxvnni, avx2, avx2, false)},
-    {"x86:avx2", NEEDS_AVX2, 0, KERNELS("AVX2, FMA, F16C", avx2, avx2, avx2, false)},
+    {"x86:avx512vnni", NEEDS_AVX512_VNNI, 1,
+     KERNELS("AVX-512 VNNI", avx512vnni, avx512vnni, avx512, true, OTR_STREAMS_AVX512)},
+    {"x86:avxvnni", NEEDS_AVX2 | OTR_X86_AVX_VNNI, 1, KERNELS("AVX2, AVX-VNNI", avxvnni, avx2, avx2, false, 1)},
+    {"x86:avx2", NEEDS_AVX2, 0, KERNELS("AVX2, FMA, F16C", avx2, avx2, avx2, false, 1)},
 #if OUTRIDER_X86_EVEX256
     /* The source of x86:avxvnni in its EVEX form: checks it on a machine with AVX-512. */
     {"x86:avxvnni-evex", NEEDS_AVX512_VNNI, 1,
-     KERNELS("AVX2, AVX-512 VNNI in 256 bits", avxvnni_evex, avx2, avx2, false)},
+     KERNELS("AVX2, AVX-512 VNNI in 256 bits", avxvnni_evex, avx2, avx2, false, 1)},
 #endif
 };
 #define N_DEVICES ((int32_t)(sizeof devices / sizeof *devices))

@@ -18,7 +18,9 @@
 #include "cores.h"
 #include "status.h"
 
-#define SPINS 4000 /* some tens of microseconds of pauses */
+#define SPINS 4000      /* some tens of microseconds of pauses */
+#define AHEAD_LINES 128 /* cache lines from each place: what waiting gives time for */
+#define LINE 64
 #define MAX_THREADS 1024
 
 struct otr_parallel {
@@ -45,6 +47,7 @@ struct otr_parallel {
   struct worker {
     otr_parallel *parallel;
     int32_t index;
+    _Atomic(const char *) ahead[OTR_PLACES]; /* see otr_parallel_ahead */
     pthread_t thread;
   } * workers; /* [n_threads - 1] */
 };
@@ -68,12 +71,28 @@ static void work(otr_parallel *p, int32_t worker) {
   }
 }
 
+/* Asks for line `line` from each of the worker's places. @return whether there are places. */
+static bool ask_ahead(struct worker *w, size_t line) {
+  bool any = false;
+  for (int i = 0; i < OTR_PLACES; i++) {
+    const char *place = atomic_load_explicit(&w->ahead[i], memory_order_relaxed);
+    if (place) __builtin_prefetch(place + line * LINE, 0, 2);
+    any |= place != NULL;
+  }
+  return any;
+}
+
 /* Waits until the epoch is no longer `seen`: spinning first, then parked. */
-static unsigned wait_for_epoch(otr_parallel *p, unsigned seen) {
+static unsigned wait_for_epoch(struct worker *w, unsigned seen) {
+  otr_parallel *p = w->parallel;
+  size_t lines = 0;
   for (int i = 0; i < SPINS; i++) {
     unsigned now = atomic_load_explicit(&p->epoch, memory_order_acquire);
     if (now != seen) return now;
-    relax();
+    if (lines < AHEAD_LINES && ask_ahead(w, lines))
+      lines++;
+    else
+      relax();
   }
   pthread_mutex_lock(&p->lock);
   atomic_fetch_add(&p->parked, 1);
@@ -89,9 +108,10 @@ static void *worker_main(void *argument) {
   otr_parallel *p = w->parallel;
   unsigned seen = 0;
   for (;;) {
-    seen = wait_for_epoch(p, seen);
+    seen = wait_for_epoch(w, seen);
     if (atomic_load(&p->quit)) return NULL;
     work(p, w->index);
+    for (int i = 0; i < OTR_PLACES; i++) atomic_store_explicit(&w->ahead[i], NULL, memory_order_relaxed);
     atomic_fetch_sub_explicit(&p->running, 1, memory_order_release);
   }
 }
@@ -147,7 +167,8 @@ static otr_status start_all(otr_parallel *p) {
   p->workers = otr_memory_take_array(p->memory, (size_t)p->n_threads - 1, sizeof *p->workers);
   if (!p->workers) return OTR_STATUS_NO_MEMORY;
   for (int32_t i = 0; i < p->n_threads - 1; i++) {
-    p->workers[i] = (struct worker){.parallel = p, .index = i + 1};
+    p->workers[i].parallel = p;
+    p->workers[i].index = i + 1;
     if (start_worker(&p->workers[i]) != 0)
       return otr_fail(OTR_STATUS_INTERNAL, "thread %d of %d could not be started", i + 2, p->n_threads);
     p->n_started++;
@@ -208,6 +229,12 @@ otr_status otr_parallel_begin(otr_parallel *p) {
 
 void otr_parallel_end(otr_parallel *p) {
   pthread_mutex_unlock(&p->turn);
+}
+
+void otr_parallel_ahead(otr_parallel *p, int32_t worker, const void *const place[OTR_PLACES]) {
+  if (worker < 1 || worker > p->n_started) return;
+  for (int i = 0; i < OTR_PLACES; i++)
+    atomic_store_explicit(&p->workers[worker - 1].ahead[i], (const char *)place[i], memory_order_relaxed);
 }
 
 void otr_parallel_run(otr_parallel *p, int32_t n, otr_task_fn task, void *context) {

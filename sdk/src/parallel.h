@@ -25,6 +25,11 @@ otr_status otr_parallel_check(const otr_parallel *parallel);
  *  @return OK, or BUSY as otr_parallel_check: nothing was taken. */
 otr_status otr_parallel_begin(otr_parallel *parallel);
 void otr_parallel_end(otr_parallel *parallel);
+/** While worker `worker` (1 …) waits for its next run, it asks memory for what it will read then: some kilobytes from
+ * each place on (NULL: none). A hint: nothing is read, and it is forgotten with that run. Only between begin and end,
+ * on the thread that called begin; does nothing for a worker that is not the pool's. */
+#define OTR_PLACES 4
+void otr_parallel_ahead(otr_parallel *parallel, int32_t worker, const void *const place[OTR_PLACES]);
 /** Runs task(context, i, worker) for i in [0, n): in any order; worker in [0, threads). Returns when all are done.
  *  Only between begin and end, on the thread that called begin. */
 void otr_parallel_run(otr_parallel *parallel, int32_t n, otr_task_fn task, void *context);
